@@ -1,0 +1,3 @@
+"""The store adapters, and how a URL names one. An adapter is imported when it is opened."""
+
+from __future__ import annotations
