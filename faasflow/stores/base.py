@@ -17,12 +17,12 @@ from faasflow.ports import Check, Create, DataStore, Delete, Entry, ListPrefix, 
 V = TypeVar("V")
 
 LARGEST_STATE_VALUE = 512 * 1024
-"""In bytes: what Consul takes. Every state store refuses more, so that a flow meets the limit before its cluster does."""
+"""In bytes: what Consul takes. Every state store refuses more, so that a flow meets the limit on the laptop."""
 
 
 class BaseStateStore(ABC):
-    """A `StateStore` over absolute keys. An adapter gives `init`, `read`, `transact`, `clear` and `close`, and overrides
-    what its server does at a lower cost."""
+    """A `StateStore` over absolute keys. An adapter gives `init`, `read`, `transact`, `clear` and `close`, and those of
+    the others that its server does at a lower cost."""
 
     @abstractmethod
     def init(self) -> None: ...
