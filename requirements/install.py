@@ -73,7 +73,7 @@ class Environment:
         run(sys.executable, "-m", "venv", *clear, str(self.folder))
 
     def pip(self, *arguments):
-        run(str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments)
+        run(str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", *arguments)
 
     def check(self):
         done = subprocess.run([str(self.python), "-m", "pip", "check"], capture_output=True, text=True)

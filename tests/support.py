@@ -16,7 +16,7 @@ T = TypeVar("T")
 _FIRST_PORT, _LAST_PORT = 10_000, 32_767
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = 20.0) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, timeout: float = 20.0) -> T:
     """The first true value of `condition`, asked again and again. An `OSError`, such as a refused connection, counts as
     not yet. Fails with `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
