@@ -1,0 +1,36 @@
+"""`python -m faasflow.local [STACK]`: the embedded gateway in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from faasflow.errors import GatewayError
+from faasflow.local.platform import up
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m faasflow.local", description="Host the functions of a stack file.")
+    parser.add_argument("stack", nargs="?", default=".", help="stack.yml, or the folder it is in")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--state-dir")
+    parser.add_argument("--reload", action="store_true", help="restart a function when its files change")
+    parser.add_argument("--workers", type=int, default=8, help="asynchronous calls delivered at a time")
+    options = parser.parse_args()
+    try:
+        up(
+            options.stack,
+            port=options.port,
+            state_dir=options.state_dir,
+            reload=options.reload,
+            workers=options.workers,
+            say=lambda line: print(line, flush=True),
+        )
+    except GatewayError as error:
+        print(f"faasflow: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Delivers queued calls to functions, and their results to callbacks.
+
+A delivery has come through when it was answered 2xx, 3xx, 4xx or 500: asking again would not change that. It is tried
+again, later and later, when there was no answer, or 408, 429, 502, 503 or 504; after `ATTEMPTS` it is given up. The
+result goes to the callback as a message of its own, taken in the transaction that removes the call, and is retried
+alike.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import msgspec
+
+from faasflow.errors import CallTimeoutError, GatewayError, TransportError
+from faasflow.local.client import Client, Reply, find_header
+from faasflow.local.queue import Draft, Message, Queue
+from faasflow.local.routing import Router
+
+ATTEMPTS = 50
+CALL = "call"
+CALLBACK = "callback"
+
+_FIRST_DELAY = 0.1
+_LONGEST_DELAY = 30.0
+_LONGEST_RETRY_AFTER = 60.0
+_CALLBACK_TIMEOUT = 30.0
+_QUEUE_BROKEN_DELAY = 1.0
+_AGAIN = frozenset((408, 429, 502, 503, 504))
+_REPLACED = frozenset(
+    ("x-call-id", "x-duration-seconds", "x-function-name", "x-function-status", "x-start-time", "date", "server")
+)
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call of a function that was answered 202. `target` is the path and query behind the function's name."""
+
+    function: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    call_id: str
+    callback: str | None = None
+
+
+class CallbackPost(msgspec.Struct, frozen=True):
+    """The result of a call, on its way to whoever asked for it."""
+
+    url: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a delivery ended: with an answer, or with the reason why there is none and the status that stands for it."""
+
+    status: int
+    reply: Reply | None = None
+    reason: str = ""
+
+    @property
+    def is_delivered(self) -> bool:
+        return self.reply is not None and self.status not in _AGAIN
+
+    def __str__(self) -> str:
+        return self.reason or f"it answered {self.status}"
+
+
+def retry_delay(tries: int, *, retry_after: str = "", now: float | None = None) -> float:
+    """Seconds to wait after `tries` failed deliveries: doubling from 0.1 to 30 with up to half of it taken off at
+    random, or what `Retry-After` says, up to a minute."""
+    asked = _retry_after(retry_after, time.time() if now is None else now)
+    if asked is not None:
+        return min(asked, _LONGEST_RETRY_AFTER)
+    # 2**20 is past the longest delay already, and larger powers overflow.
+    longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(tries - 1, 20))
+    return longest * random.uniform(0.5, 1.0)
+
+
+class Delivery:
+    """The workers that empty a queue. `on_line(name, text)` is told what is given up."""
+
+    def __init__(
+        self, queue: Queue, router: Router, client: Client, *, workers: int, on_line: Callable[[str, str], None]
+    ) -> None:
+        self._queue = queue
+        self._router = router
+        self._client = client
+        self._on_line = on_line
+        self._threads = [threading.Thread(target=self._work, name=f"deliver-{n}", daemon=True) for n in range(workers)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, *, until: float) -> bool:
+        """Claim no more, and wait for the deliveries in flight until `until` (monotonic); False if some go on."""
+        self._queue.stop()
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (message := self._queue.claim()) is not None:
+            try:
+                self._deliver(message)
+            except GatewayError as error:
+                # The queue cannot be written, a full disk for instance; it still holds the message.
+                self._on_line("gateway", f"faasflow: {error}")
+                time.sleep(_QUEUE_BROKEN_DELAY)
+
+    def _deliver(self, message: Message) -> None:
+        if message.kind == CALL:
+            self._deliver_call(message)
+        else:
+            self._deliver_callback(message)
+
+    def _deliver_call(self, message: Message) -> None:
+        call = msgspec.msgpack.decode(message.payload, type=Call)
+        started = time.time()
+        outcome = self._call(call)
+        self._end(message, call.function, outcome, then=_callback(call, outcome, started=started))
+
+    def _deliver_callback(self, message: Message) -> None:
+        post = msgspec.msgpack.decode(message.payload, type=CallbackPost)
+        outcome = _outcome(
+            lambda: self._client.send("POST", post.url, headers=post.headers, body=post.body, timeout=_CALLBACK_TIMEOUT)
+        )
+        self._end(message, find_header(post.headers, "X-Function-Name") or "callback", outcome, then=[])
+
+    def _call(self, call: Call) -> Outcome:
+        function = self._router.find(call.function)
+        if function is None:
+            return Outcome(404, reason=f"no function {call.function!r} is in the stack any more")
+        return _outcome(lambda: self._router.send(function, "POST", call.target, headers=call.headers, body=call.body))
+
+    def _end(self, message: Message, function: str, outcome: Outcome, *, then: list[Draft]) -> None:
+        if outcome.is_delivered:
+            self._queue.ack(message, then=then)
+        elif outcome.status != HTTPStatus.NOT_FOUND and message.tries + 1 < ATTEMPTS:
+            asked = outcome.reply.header("Retry-After") if outcome.reply else ""
+            self._queue.retry(message, delay=retry_delay(message.tries + 1, retry_after=asked))
+        else:
+            self._queue.bury(message, reason=str(outcome), then=then)
+            tries = message.tries + 1
+            self._on_line(
+                function, f"faasflow: a queued {message.kind} was given up after {tries} deliveries: {outcome}"
+            )
+
+
+def _outcome(send: Callable[[], Reply]) -> Outcome:
+    try:
+        reply = send()
+    except CallTimeoutError as error:
+        return Outcome(504, reason=str(error))
+    except (TransportError, GatewayError) as error:
+        return Outcome(503, reason=str(error))
+    return Outcome(reply.status, reply=reply)
+
+
+def _callback(call: Call, outcome: Outcome, *, started: float) -> list[Draft]:
+    if call.callback is None:
+        return []
+    answered = outcome.reply.headers if outcome.reply else []
+    headers = [(name, value) for name, value in answered if name.lower() not in _REPLACED]
+    headers += [
+        ("X-Call-Id", call.call_id),
+        ("X-Duration-Seconds", f"{time.time() - started:.6f}"),
+        ("X-Function-Name", call.function),
+        ("X-Function-Status", str(outcome.status)),
+        ("X-Start-Time", str(int(started * 1e9))),
+    ]
+    post = CallbackPost(call.callback, headers, outcome.reply.body if outcome.reply else b"")
+    return [Draft(CALLBACK, msgspec.msgpack.encode(post))]
+
+
+def _retry_after(text: str, now: float) -> float | None:
+    """The seconds a `Retry-After` asks for, as a number or a date; None if it says neither."""
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,149 @@
+"""The gateway: puts the parts together, and starts and stops them in the order that loses nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faasflow.errors import GatewayError
+from faasflow.local.api import create_api
+from faasflow.local.client import Client
+from faasflow.local.delivery import Delivery
+from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
+from faasflow.local.queue import Queue
+from faasflow.local.routing import Router, Upstreams, check_durations
+from faasflow.local.server import Server
+from faasflow.local.stack import FunctionSpec, Stack, Style
+from faasflow.local.state import StateDir
+from faasflow.local.supervisor import Supervisor
+from faasflow.local.watch import Watcher
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+THREADS = 64
+GRACE = 10.0
+
+
+class Gateway:
+    """An OpenFaaS gateway on one port, for the functions of a stack and for upstreams.
+
+    Making one takes the state folder and the port (0 picks a free one); `start` serves. `on_line(name, text)` is told
+    every line that a function writes. `timeout` bounds a call in seconds, unless the function has an `exec_timeout`.
+    """
+
+    def __init__(
+        self,
+        stack: Stack | None = None,
+        *,
+        state_dir: Path | str,
+        port: int = 8080,
+        host: str = "127.0.0.1",
+        workers: int = 8,
+        reload: bool = False,
+        timeout: float = 60.0,
+        body_limit: int = BODY_LIMIT,
+        on_line: Callable[[str, str], None] = lambda name, text: None,
+    ) -> None:
+        specs = stack.functions if stack is not None else {}
+        for spec in specs.values():
+            check_durations(spec)
+        self._host = host
+        self._timeout = timeout
+        self._reloads = reload
+        self._stopping = threading.Event()
+        self._client = Client(threads=THREADS + workers)
+        self._router = Router(self._client, timeout=timeout)
+        self._api = create_api(self._router, is_stopping=self._stopping.is_set)
+        self._state = StateDir(Path(state_dir))
+        with ExitStack() as undo:
+            self._state.lock()
+            undo.callback(self._state.unlock)
+            self._queue = Queue(self._state.queue)
+            undo.callback(self._queue.close)
+            self._proxy = Proxy(self._router, self._queue, body_limit=body_limit)
+            self._server = Server(self._answer, host=host, port=port, threads=THREADS)
+            undo.pop_all()
+        self._supervisor = Supervisor(specs.values(), environment=self._environment, on_line=on_line)
+        for function in self._supervisor.functions.values():
+            self._router.add(function)
+        self._delivery = Delivery(self._queue, self._router, self._client, workers=workers, on_line=on_line)
+        self._watcher = Watcher({spec.name: spec.handler for spec in specs.values()}, on_change=self._reload)
+
+    @property
+    def url(self) -> str:
+        """Where this gateway is reached from this machine."""
+        host = "127.0.0.1" if self._host in ("", "0.0.0.0") else self._host
+        return f"http://{host}:{self._server.port}"
+
+    @property
+    def queue(self) -> Queue:
+        """The queue of asynchronous calls."""
+        return self._queue
+
+    def add_upstream(self, name: str, urls: Sequence[str]) -> None:
+        """Serve function `name` from URLs, in turns, instead of a process."""
+        self._router.add(Upstreams(FunctionSpec(name=name, lang="", handler=Path()), urls))
+
+    def start(self) -> None:
+        """Serve and deliver. Functions are started by their first call, or by `start_functions`."""
+        self._server.start()
+        self._delivery.start()
+        if self._reloads:
+            self._watcher.start()
+
+    def start_functions(self) -> Mapping[str, GatewayError]:
+        """Start every function now; those that did not start, with the reason."""
+        return self._supervisor.start_all()
+
+    def stop(self, *, grace: float = GRACE) -> None:
+        """Claim no more messages, let calls in flight end within `grace` seconds, end the functions, close.
+
+        What is queued, and what was in flight and did not end, is delivered after the next start."""
+        until = time.monotonic() + grace
+        self._stopping.set()
+        self._watcher.stop(timeout=1)
+        self._delivery.stop(until=until)
+        # Calls in flight may call back, so the gateway answers until they have ended.
+        self._server.drain(until=until)
+        self._supervisor.stop(grace=max(1.0, until - time.monotonic()))
+        self._close()
+
+    def kill_functions(self) -> None:
+        """End the functions at once, whatever they are doing."""
+        self._supervisor.kill()
+
+    def _close(self) -> None:
+        self._server.close()
+        # A delivery that outlived the grace has lost its function by now, and gives its message back.
+        self._delivery.stop(until=time.monotonic() + 1)
+        self._queue.close()
+        self._client.close()
+        self._state.unlock()
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if raw_target(environ).startswith((SYNC, ASYNC)):
+            return self._proxy(environ, start_response)
+        return self._api(environ, start_response)
+
+    def _reload(self, name: str) -> None:
+        self._supervisor.functions[name].reload()
+
+    def _environment(self, spec: FunctionSpec) -> Mapping[str, str]:
+        """What the process of a function gets: what its stack file gives, and the settings of the laptop beneath it."""
+        given = {"OPENFAAS_NAME": spec.name}
+        if spec.style is Style.FLOW:
+            store = self._state.flow_store(spec.name)
+            given |= {
+                "gateway": self.url,
+                "workflow_name": spec.name,
+                "state_store": store,
+                "data_store": store,
+                "secret_mount_path": str(self._state.secrets),
+                "exec_timeout": f"{self._timeout:g}s",
+            }
+        return {**given, **spec.environment}

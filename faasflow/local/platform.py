@@ -1,0 +1,77 @@
+"""Serves a stack in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+from faasflow.errors import GatewayError
+from faasflow.local.gateway import GRACE, Gateway
+from faasflow.local.stack import Stack, load_stack
+
+STATE_DIR = ".faasflow"
+
+
+def up(
+    stack_path: Path | str = ".",
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    state_dir: Path | str | None = None,
+    reload: bool = False,
+    workers: int = 8,
+    grace: float = GRACE,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Host the functions of a stack file until SIGINT or SIGTERM; a second signal ends at once.
+
+    `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
+    folder is `.faasflow` beside the stack file unless another is given. `GatewayError` if the gateway cannot start; a
+    function that does not start is said, and tried again when it is called or changed. To be called in the main
+    thread."""
+    stack = load_stack(stack_path)
+    assert stack.path is not None
+    folder = stack.path.parent / STATE_DIR if state_dir is None else Path(state_dir)
+    gateway = Gateway(
+        stack,
+        port=port,
+        host=host,
+        state_dir=folder,
+        reload=reload,
+        workers=workers,
+        on_line=lambda name, text: say(f"[{name}] {text}"),
+    )
+    ended = _end_on_signals(gateway)
+    gateway.start()
+    broken = gateway.start_functions()
+    for line in _summary(gateway, stack, broken):
+        say(line)
+    ended.wait()
+    say("stopping: waiting for what is in flight (Ctrl-C again ends at once)")
+    gateway.stop(grace=grace)
+    say("stopped")
+
+
+def _end_on_signals(gateway: Gateway) -> threading.Event:
+    ended = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        if ended.is_set():
+            gateway.kill_functions()
+            os._exit(130)
+        ended.set()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    return ended
+
+
+def _summary(gateway: Gateway, stack: Stack, broken: Mapping[str, GatewayError]) -> list[str]:
+    width = max(len(name) for name in stack.functions)
+    states = {name: f"broken: {broken[name]}" if name in broken else "running" for name in stack.functions}
+    lines = [f"{name:{width}}  {gateway.url}/function/{name}  {state}" for name, state in states.items()]
+    return [*lines, f"{'gateway':{width}}  {gateway.url}", "ready"]

@@ -1,0 +1,121 @@
+"""Which function a name stands for, where a call to it goes, and how it is sent there."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from faasflow.errors import GatewayError
+from faasflow.local.client import Client, Headers, Reply, UnreachableError
+from faasflow.local.logs import LogRing
+from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
+
+_MARGIN = 2.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Function(Protocol):
+    """Something that can be called by name."""
+
+    spec: FunctionSpec
+    logs: LogRing
+    invocations: int
+    created: float
+
+    @property
+    def replicas(self) -> int:
+        """How many there should be."""
+
+    @property
+    def available(self) -> int:
+        """How many answer now."""
+
+    def use(self) -> AbstractContextManager[str]:
+        """The URL for one call. `GatewayError` if there is none to be had."""
+
+
+class Upstreams:
+    """A function that runs elsewhere, at one or more URLs that take turns."""
+
+    def __init__(self, spec: FunctionSpec, urls: Sequence[str]) -> None:
+        self.spec = spec
+        self.logs = LogRing()
+        self.invocations = 0
+        self.created = time.time()
+        self.replicas = self.available = len(urls)
+        self._turns = itertools.cycle([url.rstrip("/") for url in urls])
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self) -> Iterator[str]:
+        with self._lock:
+            url = next(self._turns)
+        yield url
+
+
+class Router:
+    """Calls functions by name. `timeout` is in seconds, for a function whose environment has no `exec_timeout`."""
+
+    def __init__(self, client: Client, *, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._functions: dict[str, Function] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def functions(self) -> Mapping[str, Function]:
+        return self._functions
+
+    def add(self, function: Function) -> None:
+        self._functions[function.spec.name] = function
+
+    def find(self, name: str) -> Function | None:
+        """The function called `name` or `name.namespace`."""
+        plain, _, namespace = name.partition(".")
+        function = self._functions.get(plain)
+        if function is None or namespace not in ("", DEFAULT_NAMESPACE, function.spec.namespace):
+            return None
+        return function
+
+    def send(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
+        """Call once. `GatewayError` if the function does not start, `TransportError` if it gives no answer."""
+        with self._lock:
+            function.invocations += 1
+        try:
+            return self._send(function, method, target, headers=headers, body=body)
+        except UnreachableError:
+            # It ended after it was looked up; nothing was sent, so once more cannot call it twice.
+            return self._send(function, method, target, headers=headers, body=body)
+
+    def _send(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
+        timeout = self._limit(function.spec)
+        with function.use() as url:
+            return self._client.send(method, url, target=target, headers=headers, body=body, timeout=timeout)
+
+    def _limit(self, spec: FunctionSpec) -> float:
+        # Later than the function's own limit, which can give a better answer.
+        return _MARGIN + (seconds(spec.environment.get("exec_timeout", "")) or self._timeout)
+
+
+def seconds(duration: str) -> float | None:
+    """A duration in Go's notation (`1m30s`) or in bare seconds; None if it is neither."""
+    try:
+        return float(duration)
+    except ValueError:
+        parts = _DURATION.findall(duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def check_durations(spec: FunctionSpec) -> None:
+    """`GatewayError` if the function's `exec_timeout` cannot be understood."""
+    given = spec.environment.get("exec_timeout")
+    if given and seconds(given) is None:
+        raise GatewayError(f"Function {spec.name!r} has exec_timeout {given!r}. Write it like '90s' or '1m30s'.")

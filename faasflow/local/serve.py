@@ -1,0 +1,144 @@
+"""The process of one function: loads its handler and serves it on a port of 127.0.0.1 until it is told to stop.
+
+`python -m faasflow.local.serve --style http --name hello --handler ./hello --port 5001`. The handler's folder is the
+package `function`, as in the templates, and it is on the import path as well: `from . import helper`, `from function
+import helper` and `import helper` all work. The working directory stays what it was. The process ends with the one that
+started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from faasflow.errors import FaasflowError, HandlerError
+from faasflow.local.stack import Style
+
+THREADS = 16
+GRACE = 30.0
+PACKAGE = "function"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM, then answer what is in flight and return 0; 1 with one last line if it cannot start."""
+    options = _parse(arguments)
+    _end_with_parent()
+    sys.dont_write_bytecode = True  # bytecode is told apart by whole seconds, and a reload may be faster
+    try:
+        if options.style is Style.FLOW:
+            _serve_flow(options)
+        else:
+            _serve_plain(options)
+    except FaasflowError as error:
+        return _refuse(error.message, hint=error.hint)
+    return 0
+
+
+def load_handle(folder: Path) -> Callable[..., Any]:
+    """The `handle` of the handler.py in a folder. `HandlerError` if it cannot be imported or has none."""
+    try:
+        module = _import_handler(folder)
+    except Exception as exc:
+        traceback.print_exc()
+        raise HandlerError(f"Handler {str(folder / 'handler.py')!r} cannot be imported: {_brief(exc)}.") from exc
+    handle = getattr(module, "handle", None)
+    if not callable(handle):
+        raise HandlerError(f"Handler {str(folder / 'handler.py')!r} has no function 'handle'. Define one.")
+    return handle  # type: ignore[no-any-return]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m faasflow.local.serve", description="Serve one function.")
+    parser.add_argument("--style", type=Style, choices=list(Style), required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--handler", type=Path, required=True, help="the folder of handler.py")
+    parser.add_argument("--port", type=int, required=True)
+    return parser.parse_args(arguments)
+
+
+def _serve_flow(options: argparse.Namespace) -> None:
+    from faasflow import runtime
+
+    runtime.serve(options.handler, name=options.name, port=options.port)
+
+
+def _serve_plain(options: argparse.Namespace) -> None:
+    # Before the handler's folder joins the import path: a helper may bear the name of a module the server needs.
+    from faasflow.local.server import Server
+    from faasflow.local.styles import create_app
+
+    app = create_app(load_handle(options.handler), style=options.style)
+    server = Server(app, host="127.0.0.1", port=options.port, threads=THREADS)
+    _drain_on_term(server)
+    server.run()
+
+
+def _import_handler(folder: Path) -> Any:
+    folder = folder.resolve()
+    sys.path.insert(0, str(folder))
+    init = folder / "__init__.py"
+    spec = importlib.util.spec_from_file_location(PACKAGE, init, submodule_search_locations=[str(folder)])
+    assert spec is not None
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = package
+    if init.is_file() and spec.loader is not None:
+        spec.loader.exec_module(package)
+    module = importlib.import_module(f"{PACKAGE}.handler")
+    sys.modules.setdefault("handler", module)
+    return module
+
+
+def _drain_on_term(server: Any) -> None:
+    def drain() -> None:
+        server.drain(until=time.monotonic() + GRACE)
+        sys.stdout.flush()
+        os._exit(0)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=drain, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _end_with_parent() -> None:
+    """Watch the pipe that the parent holds open as our standard input; a killed parent closes it."""
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+    pipe = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # so that the handler's own processes and `input()` do not touch the pipe
+    os.close(nothing)
+    threading.Thread(target=_watch, args=(pipe,), name="parent", daemon=True).start()
+
+
+def _watch(pipe: int) -> None:
+    while os.read(pipe, 4096):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _refuse(text: str, *, hint: str) -> int:
+    print(f"faasflow: error: {text} {hint}".rstrip().replace("\n", " "), file=sys.stderr, flush=True)
+    return 1
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The folder that holds everything a gateway keeps: its queue, its secrets and the stores of its flows."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from faasflow.errors import GatewayError
+from faasflow.naming import escape
+
+HMAC_SECRET = "faasflow-hmac-secret"
+
+
+class StateDir:
+    """A state folder that one process owns, from `lock` to `unlock` or its end, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.secrets = self.path / "secrets"
+        self._lock: int | None = None
+
+    @property
+    def queue(self) -> Path:
+        return self.path / "queue.db"
+
+    def flow_store(self, name: str) -> str:
+        """The URL of the store of one flow."""
+        return f"sqlite:///{self.path / 'flows' / escape(name)}.db"
+
+    def lock(self) -> None:
+        """Make the folder and take it. `GatewayError` if it cannot be made or another gateway has it."""
+        try:
+            (self.path / "flows").mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self.unlock()
+            raise GatewayError(
+                f"Another gateway uses the state folder {str(self.path)!r}. Stop it, or choose one with --state-dir."
+            ) from exc
+        except OSError as exc:
+            self.unlock()
+            raise GatewayError(f"The state folder {str(self.path)!r} cannot be used: {exc.strerror or exc}.") from exc
+        self._make_secret()
+
+    def unlock(self) -> None:
+        """Let the folder go. Calling it again is fine."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _make_secret(self) -> None:
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        file = self.secrets / HMAC_SECRET
+        if file.exists():
+            return
+        fresh = file.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32))
+        fresh.replace(file)  # a crash in between must not leave an empty key

@@ -1,0 +1,197 @@
+"""Hosts the functions of a stack: each in a process of its own, started when needed, again after a crash, and anew when
+its files change."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from faasflow.errors import GatewayError
+from faasflow.local.logs import LogRing
+from faasflow.local.process import FunctionProcess
+from faasflow.local.stack import FunctionSpec
+
+STARTS_AT_ONCE = 4
+_PORT_TRIES = 3
+_FAILURE_STANDS = 2.0
+_RETIRING = 30.0
+
+Environment = Callable[[FunctionSpec], Mapping[str, str]]
+OnLine = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: GatewayError
+    until: float
+
+
+class HostedFunction:
+    """One function and the process that serves it now, if any."""
+
+    def __init__(self, spec: FunctionSpec, *, environment: Environment, on_line: OnLine, ready_timeout: float) -> None:
+        self.spec = spec
+        self.logs = LogRing()
+        self.invocations = 0
+        self.created = time.time()
+        self._environment = environment
+        self._on_line = on_line
+        self._ready_timeout = ready_timeout
+        self._lock = threading.Lock()
+        self._process: FunctionProcess | None = None
+        self._retiring: list[FunctionProcess] = []
+        self._failure: _Failure | None = None
+        self._closed = False
+
+    @property
+    def replicas(self) -> int:
+        return 1
+
+    @property
+    def available(self) -> int:
+        process = self._process
+        return int(process is not None and process.is_alive)
+
+    @contextmanager
+    def use(self) -> Iterator[str]:
+        """The URL of a ready process, for one call; starts one if there is none. `GatewayError` if it does not start;
+        the same answer is given for two seconds, so that many callers do not start it over and over."""
+        with ExitStack() as calling:
+            with self._lock:
+                url = calling.enter_context(self._running().use())
+            yield url
+
+    def ensure(self) -> None:
+        """Start it unless it runs."""
+        with self._lock:
+            self._running()
+
+    def reload(self) -> bool:
+        """Replace the process by a new one, or keep it, and say so, if the new one does not start."""
+        try:
+            fresh = self._start()
+        except GatewayError as error:
+            self._report_broken(error)
+            return False
+        with self._lock:
+            if self._closed:
+                fresh.kill()
+                return False
+            old, self._process, self._failure = self._process, fresh, None
+            if old is not None:
+                self._retiring.append(old)
+                threading.Thread(target=self._retire, args=(old,), daemon=True).start()
+        return True
+
+    def stop(self, *, grace: float) -> None:
+        """End the process and start no other."""
+        with self._lock:
+            self._closed = True
+            processes = [*self._retiring, *filter(None, [self._process])]
+            self._process = None
+        until = time.monotonic() + grace
+        for process in processes:
+            process.stop(grace=max(0.0, until - time.monotonic()))
+
+    def kill(self) -> None:
+        """End the process now."""
+        self._closed = True
+        for process in [*self._retiring, *filter(None, [self._process])]:
+            process.kill()
+
+    def _retire(self, process: FunctionProcess) -> None:
+        process.stop(grace=_RETIRING)
+        with self._lock:
+            self._retiring.remove(process)
+
+    def _running(self) -> FunctionProcess:
+        if self._closed:
+            raise GatewayError(f"Function {self.spec.name!r} is not called: the gateway is stopping.")
+        if self._process is not None and self._process.is_alive:
+            return self._process
+        if self._failure is not None and time.monotonic() < self._failure.until:
+            raise self._failure.error
+        self._clear_crashed()
+        try:
+            self._process = self._start()
+        except GatewayError as error:
+            self._failure = _Failure(error, time.monotonic() + _FAILURE_STANDS)
+            raise
+        return self._process
+
+    def _clear_crashed(self) -> None:
+        if self._process is not None:
+            code = self._process.exit_code
+            self._process.kill()
+            self._process = None
+            self._say(f"the process ended with exit code {code}; starting it again")
+
+    def _start(self) -> FunctionProcess:
+        for attempt in range(1, _PORT_TRIES + 1):
+            process = FunctionProcess(self.spec, environment=self._environment(self.spec), on_line=self._take)
+            try:
+                process.wait_ready(timeout=self._ready_timeout)
+            except GatewayError:
+                process.kill()
+                if process.met_busy_port and attempt < _PORT_TRIES:
+                    continue
+                raise
+            return process
+        raise AssertionError("unreachable")
+
+    def _report_broken(self, error: GatewayError) -> None:
+        with self._lock:
+            if self._process is None:
+                self._failure = _Failure(error, time.monotonic() + _FAILURE_STANDS)
+        kept = "the version before it keeps running" if self.available else "it is not running"
+        self._say(f"reload failed, {kept}: {error}")
+
+    def _take(self, text: str, instance: str) -> None:
+        self.logs.append(text, instance=instance)
+        self._on_line(self.spec.name, text)
+
+    def _say(self, text: str) -> None:
+        self._take(f"faasflow: {text}", self.spec.name)
+
+
+class Supervisor:
+    """All hosted functions. `environment` gives what a function's process gets beside the basics; `on_line(name, text)`
+    is told every line a function writes."""
+
+    def __init__(
+        self, specs: Iterable[FunctionSpec], *, environment: Environment, on_line: OnLine, ready_timeout: float = 30.0
+    ) -> None:
+        self.functions = {
+            spec.name: HostedFunction(spec, environment=environment, on_line=on_line, ready_timeout=ready_timeout)
+            for spec in specs
+        }
+
+    def start_all(self) -> Mapping[str, GatewayError]:
+        """Start every function, four at a time; what did not start, with the reason."""
+        with ThreadPoolExecutor(STARTS_AT_ONCE, thread_name_prefix="start") as pool:
+            results = {name: pool.submit(function.ensure) for name, function in self.functions.items()}
+        errors = {name: result.exception() for name, result in results.items()}
+        return {name: _expected(error) for name, error in errors.items() if error is not None}
+
+    def stop(self, *, grace: float) -> None:
+        """End all processes, side by side, within `grace` seconds."""
+        if not self.functions:
+            return
+        with ThreadPoolExecutor(len(self.functions), thread_name_prefix="stop") as pool:
+            for function in self.functions.values():
+                pool.submit(function.stop, grace=grace)
+
+    def kill(self) -> None:
+        """End all processes at once, whatever they are doing."""
+        for function in self.functions.values():
+            function.kill()
+
+
+def _expected(error: BaseException) -> GatewayError:
+    if isinstance(error, GatewayError):
+        return error
+    raise error
