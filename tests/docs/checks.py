@@ -49,8 +49,8 @@ def _check_sh(block: Block) -> None:
 
 def _simple_commands(text: str) -> Iterator[list[str]]:
     """The words of each command, without the variables set before it."""
-    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    lexer = shlex.shlex(lines.replace("\\\n", " "), posix=True, punctuation_chars="|&;\n")
+    code = re.sub(r"(?m)(^|(?<=\s))#.*$", "", text).replace("\\\n", " ")
+    lexer = shlex.shlex(code, posix=True, punctuation_chars="|&;\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     for is_separator, words in itertools.groupby(lexer, key=lambda word: word[:1] in {"|", "&", ";", "\n"}):
         command = list(itertools.dropwhile(lambda word: re.match(r"\w+=[^$]*$", word), words))
