@@ -1,0 +1,9 @@
+"""Function composition for OpenFaaS: chains, DAGs, branches and joins, written as one Python function."""
+
+from __future__ import annotations
+
+from faasflow.dsl import Dag, Flow, Node
+from faasflow.errors import DefinitionError, FaasflowError
+
+__version__ = "0.1.0"
+__all__ = ["Dag", "DefinitionError", "FaasflowError", "Flow", "Node", "__version__"]

@@ -1,0 +1,190 @@
+"""What runs once after a request has ended: `on_failure`, then `finally_`, then the callback.
+
+They are nodes after the end, `node/$on_failure` and so on: each is recorded once, whoever ends the request runs them
+in the same delivery, and any later delivery for the request runs those that have no record yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from faasflow import graph
+from faasflow.codec import encode
+from faasflow.engine.context import Context
+from faasflow.engine.ledger import Ledger
+from faasflow.engine.lifecycle import NodeState, RequestState
+from faasflow.engine.parts import Parts
+from faasflow.engine.payload import EMPTY, Payload
+from faasflow.engine.position import Phase, Position, Step
+from faasflow.engine.records import Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.errors import KeyNotFoundError, NodeError, StoreUnavailableError, TransportError, TryAgainError
+from faasflow.ports import OutgoingCall
+
+logger = logging.getLogger(__name__)
+
+ON_FAILURE = "$on_failure"
+FINALLY = "$finally"
+CALLBACK = "$callback"
+REQUEST_ID_HEADER = "X-Faas-Flow-Reqid"
+STATE_HEADER = "X-Faas-Flow-State"
+EVENT_HEADER = "X-Faas-Flow-Event-Id"
+SIGNATURE_HEADER = "X-Hub-Signature"
+
+
+def ended(
+    record: RequestRecord,
+    state: RequestState,
+    definition: graph.Definition,
+    now: float,
+    *,
+    result: Payload | None = None,
+    failure: Failure | None = None,
+) -> RequestRecord:
+    """`record` as it is after the request ended in `state`."""
+    steps = []
+    if state is RequestState.FAILED and definition.on_failure is not None:
+        steps.append(ON_FAILURE)
+    if definition.finally_ is not None:
+        steps.append(FINALLY)
+    if record.callback:
+        steps.append(CALLBACK)
+    return msgspec.structs.replace(record, state=state, ended=now, result=result, failure=failure, closing=tuple(steps))
+
+
+class Closing:
+    """Runs the closing steps of ended requests."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def run(
+        self,
+        request_id: str,
+        record: RequestRecord,
+        definition: graph.Definition,
+        context: Context,
+        error: Exception | None = None,
+    ) -> None:
+        """Run and record the closing steps that are not recorded. `TryAgainError` if the callback's target did not take
+        it."""
+        if not record.closing:
+            return
+        ledger = self._parts.ledger(request_id)
+        known = ledger.read([_key(name) for name in record.closing]).entries
+        for name in record.closing:
+            if _key(name) not in known:
+                work = self._work(name, request_id, record, definition, context, error)
+                self._record(request_id, ledger, name, work)
+
+    def failure_body(self, request_id: str) -> bytes | None:
+        """What `on_failure` returned, `None` if it did not run or returned nothing."""
+        try:
+            record = load(self._parts.ledger(request_id).get(_key(ON_FAILURE)), NodeRecord, ON_FAILURE)
+        except KeyNotFoundError:
+            return None
+        return self._parts.payloads(request_id).load(record.result) or None
+
+    def _work(
+        self,
+        name: str,
+        request_id: str,
+        record: RequestRecord,
+        definition: graph.Definition,
+        context: Context,
+        error: Exception | None,
+    ) -> Callable[[], bytes]:
+        if name == CALLBACK:
+            return lambda: self._call_back(request_id, record)
+        root = Step(Position((), definition.root.start), Phase.NODE)
+        context._bind(self._parts.ledger(request_id), self._parts.payloads(request_id), definition, root)
+        context.node, context.node_input, context.state = "", {}, record.state.outcome
+        if name == FINALLY:
+            assert definition.finally_ is not None
+            return lambda: encode(definition.finally_(record.state.outcome), "finally_")  # type: ignore[misc]
+        assert definition.on_failure is not None
+        assert record.failure is not None
+        reason = _node_error(record.failure, error)
+        return lambda: encode(definition.on_failure(reason), "on_failure")  # type: ignore[misc]
+
+    def _record(self, request_id: str, ledger: Ledger, name: str, work: Callable[[], bytes]) -> None:
+        started = self._parts.clock.now()
+        state, result, failure = NodeState.FINISHED, EMPTY, None
+        try:
+            result = self._parts.payloads(request_id).store(f"result/{name}", work())
+        except (StoreUnavailableError, TryAgainError):
+            raise
+        except Exception as error:
+            logger.exception("Request %s: %s failed.", request_id, name)
+            state, failure = NodeState.FAILED, Failure(name, type(error).__name__, str(error))
+        record = NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
+        ledger.create(_key(name), dump(record))
+
+    def _call_back(self, request_id: str, record: RequestRecord) -> bytes:
+        body = self._callback_body(request_id, record)
+        call = OutgoingCall(
+            method="POST",
+            url=record.callback,
+            headers=self._callback_headers(request_id, record, body),
+            query=[],
+            body=body,
+            timeout=self._parts.call_timeout,
+        )
+        try:
+            response = self._parts.transport.call(call)
+        except TransportError as error:
+            raise TryAgainError(f"The callback of request {request_id!r} was not taken: {error}") from error
+        if not response.is_success:
+            raise TryAgainError(f"The callback of request {request_id!r} was answered {response.status}.")
+        return b""
+
+    def _callback_body(self, request_id: str, record: RequestRecord) -> bytes:
+        if record.result is not None:
+            return self._parts.payloads(request_id).load(record.result)
+        return self.failure_body(request_id) or failure_text(request_id, record)
+
+    def _callback_headers(self, request_id: str, record: RequestRecord, body: bytes) -> dict[str, str]:
+        event = hashlib.sha256(f"{self._parts.flow}\n{request_id}\n{CALLBACK}".encode("utf-8", "surrogatepass"))
+        headers = {
+            REQUEST_ID_HEADER: request_id,
+            STATE_HEADER: record.state.value,
+            EVENT_HEADER: event.hexdigest()[:32],
+        }
+        if self._parts.key is not None:
+            headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(self._parts.key, body, "sha256").hexdigest()
+        return headers
+
+
+def failure_text(request_id: str, record: RequestRecord) -> bytes:
+    """A failed or stopped request as the JSON body of an answer or callback."""
+    if record.failure is None:
+        return msgspec.json.encode({"error": f"The request was {record.state.lower()}.", "request_id": request_id})
+    failure = record.failure
+    body = {
+        "error": f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
+        "request_id": request_id,
+        "node": failure.node,
+        "operation": failure.operation,
+        "error_type": failure.error_type,
+        "hint": failure.hint,
+    }
+    return msgspec.json.encode(body)
+
+
+def _node_error(failure: Failure, error: Exception | None) -> NodeError:
+    reason = NodeError(
+        f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
+        node=failure.node,
+        operation=failure.operation,
+        error_type=failure.error_type,
+    )
+    reason.__cause__ = error
+    return reason
+
+
+def _key(name: str) -> str:
+    return f"node/{name}"

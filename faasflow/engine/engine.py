@@ -1,0 +1,279 @@
+"""The engine of one flow, as its front uses it: start, deliver, steer, and look at requests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from faasflow import graph
+from faasflow.engine import plan
+from faasflow.engine.closing import ON_FAILURE, Closing, ended
+from faasflow.engine.context import Context
+from faasflow.engine.executor import Executor, Work
+from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest, index_prefix
+from faasflow.engine.lifecycle import Command, RequestState, transition
+from faasflow.engine.message import Message
+from faasflow.engine.parts import PARKED, Parts
+from faasflow.engine.payload import size_of
+from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.errors import (
+    BadRequestError,
+    ForwardError,
+    RequestConflictError,
+    RequestNotFoundError,
+    TryAgainError,
+)
+from faasflow.naming import IdMaker
+
+_LONGEST_ID = 1024
+_FIRST_LOOK = 0.01
+_LAST_LOOK = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a request now. `body` is its result, or what `on_failure` returned; `None` where there is
+    none.
+    """
+
+    request_id: str
+    state: RequestState
+    body: bytes | None = None
+    failure: Failure | None = None
+
+
+class Engine:
+    """Runs the requests of one flow. Thread-safe; any number of engines may share the stores of a flow."""
+
+    def __init__(self, parts: Parts, *, make_id: Callable[[], str] | None = None) -> None:
+        self._parts = parts
+        self._make_id = make_id or IdMaker()
+        self._executor = Executor(parts)
+        self._closing = Closing(parts)
+
+    @property
+    def flow(self) -> str:
+        """The flow's name."""
+        return self._parts.flow
+
+    def definition(self, query: str = "") -> graph.Definition:
+        """The flow's graph for a request with this query; `DefinitionError` if it has a mistake."""
+        return self._parts.define(Context(self.flow, "", query))
+
+    def start(self, body: bytes, *, query: str = "", request_id: str = "", callback: str = "") -> Answer:
+        """Start a request. When it returns, the request is safe: ended, for a flow of one synchronous node; else
+        recorded, with its first message in the queue.
+
+        The same id and body again give the same answer; another body is a `RequestConflictError`.
+        """
+        if len(request_id) > _LONGEST_ID:
+            raise BadRequestError(f"The request id has {len(request_id)} characters. Use at most {_LONGEST_ID}.")
+        id = request_id or self._make_id()
+        context = Context(self.flow, id, query)
+        definition = self._parts.define(context)
+        payload = self._parts.payloads(id).store("input", body)
+        record = RequestRecord(
+            state=RequestState.RUNNING,
+            fingerprint=definition.fingerprint,
+            created=self._parts.clock.now(),
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            query=query,
+            callback=callback,
+        )
+        work = self._executor.work(Message(id, plan.first_step(definition), query, payload), context, definition)
+        work.extra = {INPUT: dump(payload)}
+        if definition.is_single_node and not request_id:
+            return self._run_now(work, record)
+        if work.ledger.start(record, work.extra):
+            return self._begin(work)
+        return self._repeat(work, record)
+
+    def wait(self, request_id: str, seconds: float) -> Answer:
+        """What is known of a request once it has ended, or after `seconds`."""
+        clock = self._parts.clock
+        deadline = clock.now() + seconds
+        pause = _FIRST_LOOK
+        while True:
+            answer = self.answer(request_id)
+            left = deadline - clock.now()
+            if answer.state.has_ended or left <= 0:
+                return answer
+            clock.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LAST_LOOK)
+
+    def answer(self, request_id: str) -> Answer:
+        """What is known of a request now; `RequestNotFoundError` if nothing is."""
+        return self._answer(request_id, self._request(request_id).record)
+
+    def deliver(self, request_id: str, data: bytes) -> None:
+        """Carry out one message of the queue. When it returns, the message is done with; `MessageError` for one that is
+        not ours; `TryAgainError`, `StoreUnavailableError` and `ForwardError` ask for it again."""
+        self._executor.deliver(self._parts.codec.decode(data, request_id, self._parts.clock.now()))
+
+    def pause(self, request_id: str) -> RequestState:
+        """Let running nodes end and start no new one. `RequestConflictError` for a request that has ended."""
+        return self._command(request_id, Command.PAUSE).record.state
+
+    def resume(self, request_id: str) -> RequestState:
+        """Go on with a paused request. `RequestConflictError` for one that has ended."""
+        stored = self._command(request_id, Command.RESUME)
+        ledger = self._parts.ledger(request_id)
+        for key, value in ledger.read([], [PARKED]).entries.items():
+            self._parts.forward([self._parts.unpark(request_id, key, value)])
+            ledger.delete(key)
+        return stored.record.state
+
+    def stop(self, request_id: str) -> RequestState:
+        """End a request: running operations end, their results are refused. `RequestConflictError` for one that has
+        ended in another way."""
+        stored = self._command(request_id, Command.STOP)
+        self._close(request_id, stored.record)
+        return stored.record.state
+
+    def state(self, request_id: str) -> RequestState:
+        """The state of a request."""
+        return self._request(request_id).record.state
+
+    def story(self, request_id: str) -> dict[str, object]:
+        """All that is recorded of a request, for JSON: times in seconds since the epoch, sizes in bytes."""
+        snapshot = self._parts.ledger(request_id).read([], ["node/", "branches/"])
+        record = _known(request_id, snapshot).record
+        return {
+            "flow": self.flow,
+            "request_id": request_id,
+            "state": record.state,
+            "created": record.created,
+            "ended": record.ended,
+            "query": record.query,
+            "failure": record.failure,
+            "nodes": [_node_story(key, value) for key, value in snapshot.entries.items()],
+        }
+
+    def requests(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
+        """The newest requests, for JSON; `after` is the `cursor` of the last one seen."""
+        prefix = index_prefix(self.flow)
+        listed = self._parts.state.list(prefix, after=prefix + after if after else "", limit=limit)
+        rows = []
+        for key, value in listed.items():
+            id = value.decode()
+            request = self._parts.ledger(id).read().request
+            if request is not None:
+                state = request.record
+                row = {"request_id": id, "state": state.state, "created": state.created, "ended": state.ended}
+                rows.append({**row, "cursor": key.removeprefix(prefix)})
+        return rows
+
+    def _run_now(self, work: Work, record: RequestRecord) -> Answer:
+        """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
+        with self._later(work):
+            self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
+        return self._now(work)
+
+    def _begin(self, work: Work) -> Answer:
+        work.extra = {}
+        if work.definition.is_single_node:
+            with self._later(work):
+                self._executor.advance(work)
+            return self._now(work)
+        try:
+            self._parts.forward([work.message])
+        except ForwardError as error:
+            error.hint = f"Request {work.message.request_id!r} is recorded; send it again with this id."
+            raise
+        return Answer(work.message.request_id, RequestState.RUNNING)
+
+    def _repeat(self, work: Work, record: RequestRecord) -> Answer:
+        id = work.message.request_id
+        snapshot = work.ledger.read([work.step.key])
+        stored = _known(id, snapshot).record
+        if stored.body_sha256 != record.body_sha256:
+            raise RequestConflictError(
+                f"Request {id!r} was started with another body.",
+                hint="Use a new request id, or send the same body.",
+            )
+        if stored.state is RequestState.RUNNING and work.step.key not in snapshot.entries:
+            return self._begin(work)
+        return self._answer(id, stored)
+
+    @contextmanager
+    def _later(self, work: Work) -> Iterator[None]:
+        """What could not be done in the caller's time is done by the queue."""
+        try:
+            yield
+        except TryAgainError:
+            self._parts.forward([work.message])
+
+    def _now(self, work: Work) -> Answer:
+        id = work.message.request_id
+        return self._answer(id, work.ended) if work.ended else self.answer(id)
+
+    def _answer(self, request_id: str, record: RequestRecord) -> Answer:
+        body = None
+        if record.result is not None:
+            body = self._parts.payloads(request_id).load(record.result)
+        elif ON_FAILURE in record.closing:
+            body = self._closing.failure_body(request_id)
+        return Answer(request_id, record.state, body, record.failure)
+
+    def _command(self, request_id: str, command: Command) -> StoredRequest:
+        """Apply `command` by compare-and-set and give the request as it is then."""
+        ledger = self._parts.ledger(request_id)
+        while True:
+            stored = self._request(request_id)
+            state = transition(stored.record.state, command)
+            if state is None:
+                raise RequestConflictError(
+                    f"Request {request_id!r} is {stored.record.state}; {command} does not apply.",
+                    hint="Only a request that has not ended can be paused, resumed or stopped.",
+                )
+            if state is stored.record.state:
+                return stored
+            change = self._changed(stored.record, state)
+            if ledger.commit(stored, create={}, change=change).is_done:
+                return StoredRequest(change, None)
+
+    def _changed(self, record: RequestRecord, state: RequestState) -> RequestRecord:
+        if not state.has_ended:
+            return msgspec.structs.replace(record, state=state)
+        return ended(record, state, self.definition(record.query), self._parts.clock.now())
+
+    def _close(self, request_id: str, record: RequestRecord) -> None:
+        context = Context(self.flow, request_id, record.query)
+        definition = self._parts.define(context)
+        try:
+            self._closing.run(request_id, record, definition, context)
+        except TryAgainError:
+            self._parts.forward([Message(request_id, plan.first_step(definition), record.query)])
+
+    def _request(self, request_id: str) -> StoredRequest:
+        return _known(request_id, self._parts.ledger(request_id).read())
+
+
+def _known(request_id: str, snapshot: Snapshot) -> StoredRequest:
+    if snapshot.request is None:
+        raise RequestNotFoundError(
+            f"Request {request_id!r} is not known.",
+            hint="Check the id; ended requests are removed after the retention time.",
+        )
+    return snapshot.request
+
+
+def _node_story(key: str, value: bytes) -> dict[str, object]:
+    family, _, path = key.partition("/")
+    if family == "branches":
+        opened = load(value, BranchesRecord, key)
+        return {"path": path, "branches": opened.count, "started": opened.started, "ended": opened.ended}
+    node = load(value, NodeRecord, key)
+    return {
+        "path": path,
+        "state": node.state,
+        "attempt": node.attempt,
+        "started": node.started,
+        "ended": node.ended,
+        "result_size": size_of(node.result),
+        "failure": node.failure,
+    }

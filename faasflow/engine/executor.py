@@ -1,0 +1,426 @@
+"""One delivery: verify, read, run, record, forward.
+
+A message asks for one step. Whatever the queue does with it (twice, late, out of order), the outcome is decided here
+by what stands in the ledger, in this order:
+
+1. Read the request, this step's record and the records its input comes from, together.
+2. Ended: run what is left to run after the end. Paused: park the message. Recorded already: see to it that what
+   follows was started. Otherwise run the step.
+3. Record the outcome, the arrivals at the joins that it feeds and, after the last step, the end of the request in one
+   transaction that requires the request to be as it was read. Where somebody was faster, their outcome counts.
+4. Forward what is ready. A join is ready when the arrivals, read back in the same transaction, are complete.
+
+A crash between any two lines leaves the message unacknowledged, or the ledger with everything that is needed to
+repeat what is missing. Nothing is removed before the end of the request.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from faasflow import graph
+from faasflow.codec import decode_each, encode, parameter_type
+from faasflow.engine import joins, operations, plan, split
+from faasflow.engine.closing import Closing, ended
+from faasflow.engine.context import Context
+from faasflow.engine.ledger import INPUT, Ledger, Snapshot, StoredRequest
+from faasflow.engine.lifecycle import Command, NodeState, RequestState, transition
+from faasflow.engine.message import Message
+from faasflow.engine.operations import Caller, OperationError, call_user_code
+from faasflow.engine.parts import Parts
+from faasflow.engine.payload import Payload, Payloads
+from faasflow.engine.plan import After, Target
+from faasflow.engine.position import Frame, FrameKind, Phase, Step
+from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.errors import (
+    DefinitionChangedError,
+    FaasflowError,
+    StoreUnavailableError,
+    TryAgainError,
+)
+
+logger = logging.getLogger(__name__)
+_LONGEST_TRACEBACK = 8000
+
+Next = tuple[Step, Payload | None]
+"""A step to forward, with the value it works on where that is one."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One delivery under way. `extra` is recorded with its outcome; `ended` is the request, once it has ended here."""
+
+    message: Message
+    definition: graph.Definition
+    context: Context
+    ledger: Ledger
+    payloads: Payloads
+    started: float
+    extra: Mapping[str, bytes] = field(default_factory=dict)
+    ended: RequestRecord | None = None
+
+    @property
+    def step(self) -> Step:
+        return self.message.step
+
+
+class Executor:
+    """Carries out deliveries for one flow. Holds no state of its own; used by many threads."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._closing = Closing(parts)
+
+    def work(self, message: Message, context: Context, definition: graph.Definition) -> Work:
+        """What a delivery needs, for a flow that was defined with `context`."""
+        parts = self._parts
+        return Work(
+            message=message,
+            definition=definition,
+            context=context,
+            ledger=parts.ledger(message.request_id),
+            payloads=parts.payloads(message.request_id),
+            started=parts.clock.now(),
+        )
+
+    def deliver(self, message: Message) -> None:
+        """Carry out one delivery. When it returns, the outcome is in the ledger and what follows is in the queue;
+        `TryAgainError`, `StoreUnavailableError` or `ForwardError` ask for the same message again."""
+        context = Context(self._parts.flow, message.request_id, message.query)
+        self.advance(self.work(message, context, self._parts.define(context)))
+
+    def advance(self, work: Work) -> None:
+        """Do what the ledger says is to be done for the step of `work`."""
+        snapshot = work.ledger.read(*self._needs(work))
+        request = snapshot.request
+        if request is None:
+            logger.info("Request %s is not known (any more); its message for %s ends here.", *_names(work))
+            return
+        if request.record.state.has_ended:
+            self._closing.run(work.message.request_id, request.record, work.definition, work.context)
+        elif request.record.state is RequestState.PAUSED:
+            self._park(work, request)
+        elif work.step.key in snapshot.entries:
+            self._again(work, snapshot)
+        else:
+            self.run(work, request, snapshot)
+
+    def run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
+        """Run the step and record its outcome."""
+        try:
+            self._check_definition(work, request)
+            work.context._bind(work.ledger, work.payloads, work.definition, work.step)
+            if work.step.phase is Phase.SPLIT:
+                record, branches = self._split(work, snapshot)
+                self._commit_split(work, request, record, branches)
+                return
+            result = self._join(work, snapshot) if work.step.phase is Phase.JOIN else self._node(work, snapshot)
+        except (StoreUnavailableError, TryAgainError):
+            raise
+        except OperationError as failed:
+            self._fail(work, request, failed.error, failed.operation)
+        except Exception as error:
+            self._fail(work, request, error)
+        else:
+            self._commit_result(work, request, result)
+
+    def _needs(self, work: Work) -> tuple[list[str], list[str]]:
+        """The keys and prefixes that the step's input is read from."""
+        keys, prefixes = [work.step.key], []
+        match plan.inputs(work.definition, work.step):
+            case plan.RequestInput() if work.message.data is None:
+                keys.append(INPUT)
+            case plan.BranchInput(split=opened) if work.message.data is None:
+                keys.append(opened.key)
+            case plan.Predecessors(forwarding=forwarding) if work.message.data is None or len(forwarding) > 1:
+                keys += [entry.key for entry in forwarding]
+            case plan.BranchResults() as results:
+                keys.append(results.split.key)
+                if isinstance(results.body, graph.Foreach):
+                    prefixes = [split.chunks_prefix(results.split)]
+                    prefixes += [results.prefix] if results.body.forward else []
+                elif results.body.forward:
+                    keys += [results.key(work.definition, _case(work.step, key)) for key in results.body.dags]
+        return keys, prefixes
+
+    def _check_definition(self, work: Work, request: StoredRequest) -> None:
+        if request.record.fingerprint != work.definition.fingerprint:
+            raise DefinitionChangedError(
+                "The flow was changed after this request had started.",
+                hint="Start a new request, or deploy the former definition.",
+            )
+
+    def _node(self, work: Work, snapshot: Snapshot) -> Payload:
+        node = plan.node_at(work.definition, work.step)
+        data = operations.run(node, self._input(work, snapshot), self._caller(work))
+        return work.payloads.store(f"result/{work.step.position.path}", data)
+
+    def _caller(self, work: Work) -> Caller:
+        parts = self._parts
+        return Caller(
+            parts.transport, parts.flow, work.message.request_id, work.step, parts.default_method, parts.call_timeout
+        )
+
+    def _split(self, work: Work, snapshot: Snapshot) -> tuple[BranchesRecord, split.Branches]:
+        node = plan.node_at(work.definition, work.step)
+        data = self._input(work, snapshot)
+        if isinstance(node.body, graph.Foreach):
+            values = split.foreach_values(node, node.body, data)
+            ended = self._parts.clock.now()
+            return split.store_foreach(work.ledger, work.payloads, work.step, values, work.started, ended)
+        assert isinstance(node.body, graph.Condition)
+        options = split.condition_options(node, node.body, data)
+        shared = work.payloads.store(f"branch/{work.step.position.path}", data)
+        ended = self._parts.clock.now()
+        names = tuple((option, shared) for option in options)
+        return BranchesRecord(work.started, ended, len(options), _without_values(names), shared), list(names)
+
+    def _join(self, work: Work, snapshot: Snapshot) -> Payload:
+        sources = plan.inputs(work.definition, work.step)
+        assert isinstance(sources, plan.BranchResults)
+        if not sources.body.forward:
+            return work.payloads.store("", b"")
+        opened = load(_entry(snapshot, sources.split.key), BranchesRecord, sources.split.key)
+        kind = FrameKind.FOREACH if isinstance(sources.body, graph.Foreach) else FrameKind.CONDITION
+        results = {}
+        for option, _ in split.read_branches(opened, sources.split, snapshot.entries):
+            key = sources.key(work.definition, Frame(work.step.position.node, kind, option))
+            results[option] = self._result(work, snapshot, key)
+        assert sources.body.aggregator is not None
+        data = _aggregate(sources.body.aggregator, results, work.step.position.node)
+        return work.payloads.store(f"result/{work.step.position.path}", data)
+
+    def _input(self, work: Work, snapshot: Snapshot) -> bytes:
+        match plan.inputs(work.definition, work.step):
+            case plan.RequestInput():
+                payload = work.message.data or load(_entry(snapshot, INPUT), Payload, INPUT)
+                return work.payloads.load(payload)
+            case plan.BranchInput(opened, frame):
+                return work.payloads.load(work.message.data or self._branch_value(work, snapshot, opened, frame))
+            case plan.Predecessors() as sources:
+                return self._gather(work, snapshot, sources)
+        raise AssertionError("a JOIN has no input of its own")
+
+    def _branch_value(self, work: Work, snapshot: Snapshot, opened: Step, frame: Frame) -> Payload:
+        record = load(_entry(snapshot, opened.key), BranchesRecord, opened.key)
+        if record.input is not None:
+            return record.input
+        return split.read_branch(work.ledger, record, opened, frame.index)[1]
+
+    def _gather(self, work: Work, snapshot: Snapshot, sources: plan.Predecessors) -> bytes:
+        """The input of a node from the results of those before it: edge by edge, then joined."""
+        inputs: dict[str, bytes] = {}
+        forwarding = sources.forwarding
+        for entry in forwarding:
+            if work.message.data is not None and len(forwarding) == 1:
+                value = work.payloads.load(work.message.data)
+            else:
+                value = self._result(work, snapshot, entry.key)
+            if entry.edge.forwarder is not None:
+                what = f"Forwarder of edge {entry.edge.source!r} to {entry.edge.target!r}"
+                value = call_user_code(entry.edge.forwarder, value, what)
+            inputs[entry.id] = value
+        work.context.node_input = inputs
+        if sources.aggregator is not None:
+            return _aggregate(sources.aggregator, inputs, work.step.position.node)
+        return next(iter(inputs.values()), b"")
+
+    def _result(self, work: Work, snapshot: Snapshot, key: str) -> bytes:
+        return work.payloads.load(load(_entry(snapshot, key), NodeRecord, key).result)
+
+    def _commit_result(self, work: Work, request: StoredRequest, result: Payload) -> None:
+        record = NodeRecord(NodeState.FINISHED, work.started, self._parts.clock.now(), result=result)
+        following = plan.after(work.definition, work.step)
+        places = [joins.place(target) for target in following.targets if target.arrival]
+        while True:
+            change = self._ended(work, request.record, Command.FINISH, result=result) if following.is_end else None
+            commit = work.ledger.commit(
+                request,
+                create={work.step.key: dump(record), **work.extra},
+                put={place.key: b"" for place in places},
+                listing=[place.group for place in places],
+                change=change,
+            )
+            if commit.is_done:
+                break
+            faster = self._retry_commit(work)
+            if faster is None:
+                return
+            request = faster
+        logger.info("Request %s: node %s finished.", *_names(work))
+        if change is not None:
+            work.ended = change
+            self._closing.run(work.message.request_id, change, work.definition, work.context)
+            return
+        self._forward(work, self._ready(work, following, commit.entries, result))
+
+    def _commit_split(
+        self, work: Work, request: StoredRequest, record: BranchesRecord, branches: split.Branches
+    ) -> None:
+        while not work.ledger.commit(request, create={work.step.key: dump(record), **work.extra}).is_done:
+            faster = self._retry_commit(work)
+            if faster is None:
+                return
+            request = faster
+        logger.info("Request %s: node %s opened %d branches.", *_names(work), len(branches))
+        width = plan.start_width(work.definition, work.step, len(branches))
+        self._forward(work, self._opened(work, branches, range(width)))
+
+    def _opened(self, work: Work, branches: split.Branches, which: Iterable[int]) -> list[Next]:
+        if not branches:
+            return [(Step(work.step.position, Phase.JOIN), None)]
+        of = len(branches)
+        return [
+            (plan.branch(work.definition, work.step, branches[index][0], index, of), branches[index][1])
+            for index in which
+        ]
+
+    def _ended(
+        self,
+        work: Work,
+        record: RequestRecord,
+        command: Command,
+        *,
+        result: Payload | None = None,
+        failure: Failure | None = None,
+    ) -> RequestRecord:
+        state = transition(record.state, command)
+        assert state is not None
+        return ended(record, state, work.definition, self._parts.clock.now(), result=result, failure=failure)
+
+    def _retry_commit(self, work: Work) -> StoredRequest | None:
+        """What to commit against after somebody was faster; `None` if nothing is left to commit."""
+        snapshot = work.ledger.read([work.step.key])
+        request = snapshot.request
+        if request is None:
+            return None
+        if request.record.state.has_ended:
+            logger.info("Request %s has ended; the result of %s is refused.", *_names(work))
+            self._closing.run(work.message.request_id, request.record, work.definition, work.context)
+            return None
+        if work.step.key in snapshot.entries:
+            self._again(work, snapshot)
+            return None
+        return request
+
+    def _fail(self, work: Work, request: StoredRequest, error: Exception, operation: str = "") -> None:
+        failure = _failure(work.step, error, operation)
+        logger.warning("Request %s: node %s failed with %s.", *_names(work), failure.error_type)
+        record = NodeRecord(NodeState.FAILED, work.started, self._parts.clock.now(), failure=failure)
+        key = f"node/{work.step.position.path}" if work.step.phase is Phase.SPLIT else work.step.key
+        current: StoredRequest | None = request
+        while current is not None:
+            change = self._ended(work, current.record, Command.FAIL, failure=failure)
+            commit = work.ledger.commit(current, create={key: dump(record), **work.extra}, change=change)
+            if commit.is_done:
+                work.ended = change
+                self._closing.run(work.message.request_id, change, work.definition, work.context, error)
+                return
+            current = self._retry_commit(work)
+
+    def _again(self, work: Work, snapshot: Snapshot) -> None:
+        """The step is recorded: forward what follows it and has no record yet."""
+        data = snapshot.entries[work.step.key]
+        if work.step.phase is Phase.SPLIT:
+            self._forward(work, self._unopened(work, load(data, BranchesRecord, work.step.key)))
+            return
+        result = load(data, NodeRecord, work.step.key).result
+        following = plan.after(work.definition, work.step)
+        places = [joins.place(target) for target in following.targets if target.arrival]
+        entries: Mapping[str, bytes] = {}
+        if places:
+            entries = work.ledger.arrive([place.key for place in places], [place.group for place in places]).entries
+        self._forward(work, self._unrecorded(work, self._ready(work, following, entries, result)))
+
+    def _unopened(self, work: Work, record: BranchesRecord) -> list[Next]:
+        chunks = work.ledger.read([], [split.chunks_prefix(work.step)]) if record.run else Snapshot(None, {})
+        branches = split.read_branches(record, work.step, chunks.entries)
+        if record.input is not None:
+            branches = [(option, record.input) for option, _ in branches]
+        width = plan.start_width(work.definition, work.step, len(branches))
+        return self._unrecorded(work, self._opened(work, branches, range(width)))
+
+    def _unrecorded(self, work: Work, following: list[Next]) -> list[Next]:
+        if not following:
+            return []
+        known = work.ledger.read([step.key for step, _ in following]).entries
+        return [(step, data) for step, data in following if step.key not in known]
+
+    def _ready(self, work: Work, following: After, entries: Mapping[str, bytes], result: Payload) -> list[Next]:
+        """Those of the following steps that wait for nobody else."""
+        ready: list[Next] = []
+        for target in following.targets:
+            if target.arrival is None:
+                ready.append((target.step, None if target.step.phase is Phase.JOIN else result))
+            elif self._is_complete(work, target, entries):
+                ready.append((target.step, None))
+        if following.next_branch is not None:
+            ready.append(self._held_back(work, following))
+        return ready
+
+    def _is_complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> bool:
+        level, place = 0, joins.place(target)
+        while sum(key.startswith(place.group) for key in entries) == place.size:
+            if place.is_top:
+                return True
+            level += 1
+            place = joins.place(target, level)
+            entries = work.ledger.arrive([place.key], [place.group]).entries
+        return False
+
+    def _held_back(self, work: Work, following: After) -> Next:
+        opened, index = following.split, following.next_branch
+        assert opened is not None
+        assert index is not None
+        record = load(work.ledger.get(opened.key), BranchesRecord, opened.key)
+        option, value = split.read_branch(work.ledger, record, opened, index)
+        return plan.branch(work.definition, opened, option, index, record.count), record.input or value
+
+    def _forward(self, work: Work, following: list[Next]) -> None:
+        if following:
+            request_id, query = work.message.request_id, work.message.query
+            self._parts.forward([Message(request_id, step, query, data) for step, data in following])
+
+    def _park(self, work: Work, request: StoredRequest) -> None:
+        if not self._parts.park(work.ledger, request, work.message):
+            self.deliver(work.message)
+
+
+def _names(work: Work) -> tuple[str, Step]:
+    return work.message.request_id, work.step
+
+
+def _case(step: Step, option: str) -> Frame:
+    return Frame(step.position.node, FrameKind.CONDITION, option)
+
+
+def _without_values(branches: Iterable[tuple[str, Payload]]) -> tuple[tuple[str, Payload], ...]:
+    return tuple((option, Payload()) for option, _ in branches)
+
+
+def _entry(snapshot: Snapshot, key: str) -> bytes:
+    """A record that has to be there before this step; without it the message came before its time."""
+    try:
+        return snapshot.entries[key]
+    except KeyError:
+        raise TryAgainError(f"{key!r} is not recorded yet.") from None
+
+
+def _aggregate(aggregator: graph.Callback, inputs: Mapping[str, bytes], node: str) -> bytes:
+    what = f"Aggregator of node {node!r}"
+    return encode(aggregator(decode_each(inputs, parameter_type(aggregator), what)), what)
+
+
+def _failure(step: Step, error: Exception, operation: str) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    return Failure(
+        node=step.position.path,
+        error_type=type(error).__name__,
+        message=str(error),
+        operation=operation,
+        traceback=text[-_LONGEST_TRACEBACK:],
+        hint=error.hint if isinstance(error, FaasflowError) else "",
+    )

@@ -1,0 +1,96 @@
+"""The message that asks for one step, signed as a whole.
+
+On the wire: `{"signature":"<64 hex digits>","message":{…}}`. The signature is the HMAC-SHA256 of the exact text of
+the inner object, which names version, flow, request, step, data and expiry. Without a key (`validate_request=false`)
+it is 64 zeros.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+
+from faasflow.engine.payload import Payload
+from faasflow.engine.position import Step, StepData, dump_step, load_step
+from faasflow.errors import MessageError
+
+VERSION = 1
+_HEAD = b'{"signature":"'
+_MIDDLE = b'","message":'
+_DIGITS = 64
+
+
+class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
+    v: int
+    flow: str
+    request: str
+    step: StepData
+    expires: int
+    query: str = ""
+    data: Payload | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """Asks for `step` of `request_id`. `query` is that of the start. `data` spares reading the one value that the step
+    works on; without it, it is read from the ledger."""
+
+    request_id: str
+    step: Step
+    query: str = ""
+    data: Payload | None = None
+
+
+class MessageCodec:
+    """Writes and verifies the messages of one flow. `lifetime` is in seconds; `key=None` leaves signatures out."""
+
+    def __init__(self, flow: str, key: bytes | None, *, lifetime: float = 7 * 86400) -> None:
+        self._flow = flow
+        self._key = key
+        self._lifetime = lifetime
+
+    def encode(self, message: Message, now: float) -> bytes:
+        """The signed text of `message`."""
+        wire = _Wire(
+            v=VERSION,
+            flow=self._flow,
+            request=message.request_id,
+            step=dump_step(message.step),
+            expires=int(now + self._lifetime),
+            query=message.query,
+            data=message.data,
+        )
+        body = msgspec.json.encode(wire)
+        return _HEAD + self._sign(body) + _MIDDLE + body + b"}"
+
+    def decode(self, data: bytes, request_id: str, now: float) -> Message:
+        """The message in `data`. `MessageError` if it is malformed, altered, expired, of another version, or meant for
+        another flow or request."""
+        body = self._verified(data)
+        try:
+            wire = msgspec.json.decode(body, type=_Wire)
+        except ValueError as error:
+            raise MessageError(f"The message cannot be read: {error}.") from error
+        if wire.v != VERSION:
+            raise MessageError(f"The message has version {wire.v}; this function reads version {VERSION}.")
+        if (wire.flow, wire.request) != (self._flow, request_id):
+            raise MessageError(f"The message is for request {wire.request!r} of flow {wire.flow!r}.")
+        if now > wire.expires:
+            raise MessageError("The message has expired.")
+        return Message(wire.request, load_step(wire.step), wire.query, wire.data)
+
+    def _verified(self, data: bytes) -> bytes:
+        signature_end = len(_HEAD) + _DIGITS
+        head, signature = data[: len(_HEAD)], data[len(_HEAD) : signature_end]
+        body_start = signature_end + len(_MIDDLE)
+        if head != _HEAD or data[signature_end:body_start] != _MIDDLE or not data.endswith(b"}"):
+            raise MessageError("The message is not in the form of a faasflow message.")
+        body = data[body_start:-1]
+        if self._key is not None and not hmac.compare_digest(signature, self._sign(body)):
+            raise MessageError("The message is not signed with this flow's key.")
+        return body
+
+    def _sign(self, body: bytes) -> bytes:
+        if self._key is None:
+            return b"0" * _DIGITS
+        return hmac.new(self._key, body, "sha256").hexdigest().encode()

@@ -1,0 +1,116 @@
+"""Running the operations of a node: function calls, HTTP requests and the handler's own code, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from faasflow import graph
+from faasflow.codec import decode, encode, parameter_type
+from faasflow.engine.position import Step
+from faasflow.errors import CallError
+from faasflow.graph import OperationKind
+from faasflow.ports import OutgoingCall, Response, Transport
+
+PARENT_HEADER = "X-Faas-Flow-Parent"
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+
+class OperationError(Exception):
+    """Carries what an operation raised, with the operation's name; the engine's own, never seen by handlers."""
+
+    def __init__(self, operation: str, error: Exception) -> None:
+        super().__init__(operation)
+        self.operation = operation
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For whom operations run, and how they reach out. `timeout` is the default, in seconds."""
+
+    transport: Transport
+    flow: str
+    request_id: str
+    step: Step
+    method: str
+    timeout: float
+
+    def headers(self, operation: int) -> dict[str, str]:
+        """What every call of this node carries: whose step it is, and a key that is the same for every repetition."""
+        identity = "\n".join([self.flow, self.request_id, self.step.key, str(operation)])
+        key = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return {IDEMPOTENCY_HEADER: key, PARENT_HEADER: f"{self.flow}/{self.request_id}"}
+
+
+def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
+    """The result of the node's operations on `data`; `OperationError` for the first that fails."""
+    for index, operation in enumerate(node.operations):
+        try:
+            data = _run_one(node, index, operation, data, caller)
+        except Exception as error:
+            raise OperationError(operation.name, error) from error
+    return data
+
+
+def call_user_code(code: graph.Callback, data: bytes, what: str) -> bytes:
+    """`code(data)` with the data as its annotation asks for, and what it returns as bytes."""
+    return encode(code(decode(data, parameter_type(code), what)), what)
+
+
+def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: bytes, caller: Caller) -> bytes:
+    what = f"{operation.name!r} of node {node.id!r}"
+    if operation.kind is OperationKind.MODIFIER:
+        assert operation.code is not None
+        return call_user_code(operation.code, data, what)
+    try:
+        call = _outgoing(operation, index, data, caller)
+        return _answer(operation, caller.transport.call(call), what)
+    except Exception as error:
+        if operation.on_failure is None:
+            raise
+        return _handled(operation.on_failure, error, what)
+
+
+def _outgoing(operation: graph.Operation, index: int, data: bytes, caller: Caller) -> OutgoingCall:
+    is_function = operation.kind is OperationKind.FUNCTION
+    call = OutgoingCall(
+        method=operation.method or caller.method,
+        url=caller.transport.function_url(operation.name) if is_function else operation.name,
+        headers={**caller.headers(index), **operation.headers},
+        query=list(operation.query),
+        body=data,
+        timeout=operation.timeout or caller.timeout,
+        function=operation.name if is_function else None,
+    )
+    if operation.on_request is not None:
+        operation.on_request(call)
+    return call
+
+
+def _answer(operation: graph.Operation, response: Response, what: str) -> bytes:
+    if operation.on_response is not None:
+        return encode(operation.on_response(response), f"on_response of {what}")
+    if response.is_success:
+        return response.body
+    kind = "Function" if operation.kind is OperationKind.FUNCTION else "URL"
+    raise CallError(
+        f"{kind} {operation.name!r} answered {response.status}.",
+        code=response.status,
+        body=response.body,
+        hint=_excerpt(response.body),
+    )
+
+
+def _excerpt(body: bytes) -> str:
+    text = body[:300].decode("utf-8", "replace").strip()
+    return f"It said: {text}" if text else ""
+
+
+def _handled(on_failure: Callable[[Exception], Any], error: Exception, what: str) -> bytes:
+    result = on_failure(error)
+    if isinstance(result, Exception):  # as Go's handlers do, which return the error
+        raise result from error
+    return encode(result, f"on_failure of {what}")

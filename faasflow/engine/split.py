@@ -1,0 +1,106 @@
+"""The branches that a dynamic node opens: how user code's answer becomes branches, and how they are recorded.
+
+Few branches stand in the SPLIT's own record. Many stand in chunks beside it, written first under a name of this run,
+so that the one record that is created once decides which chunks count, and reading one branch costs the same however
+many there are.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from faasflow import graph
+from faasflow.codec import decode, encode, parameter_type
+from faasflow.engine.ledger import Ledger
+from faasflow.engine.payload import Payload, Payloads
+from faasflow.engine.position import Step
+from faasflow.engine.records import BranchChunk, BranchesRecord, dump, load
+from faasflow.errors import BranchError
+
+CHUNK = 256
+CHUNK_VALUE_LIMIT = 1024
+RECORD_LIMIT = 192 * 1024
+_OVERHEAD = 24
+
+Branches = list[tuple[str, Payload]]
+
+
+def foreach_values(node: graph.Node, body: graph.Foreach, data: bytes) -> dict[str, bytes]:
+    """The value of each branch by its key, in order. `BranchError` for anything but a dict."""
+    what = f"Foreach of node {node.id!r}"
+    found = body.split(decode(data, parameter_type(body.split), what))
+    if not isinstance(found, Mapping):
+        raise BranchError(f"{what} returned {type(found).__name__}. Return a dict of keys and values, empty for none.")
+    values = {str(key): encode(value, f"{what}, for {key!r},") for key, value in found.items()}
+    if len(values) != len(found):
+        raise BranchError(f"{what} returned keys that are the same as text. Make them distinct.")
+    return values
+
+
+def condition_options(node: graph.Node, body: graph.Condition, data: bytes) -> list[str]:
+    """The chosen keys, each once, in the order of their declaration. `BranchError` for one that is not declared."""
+    what = f"Condition of node {node.id!r}"
+    chosen = _as_list(body.choose(decode(data, parameter_type(body.choose), what)), what)
+    unknown = [key for key in chosen if key not in body.dags]
+    if unknown:
+        declared = ", ".join(repr(key) for key in body.dags)
+        raise BranchError(f"{what} chose {unknown[0]!r}, which is not declared. Declared are {declared}.")
+    return [key for key in body.dags if key in chosen]
+
+
+def store_foreach(
+    ledger: Ledger, payloads: Payloads, step: Step, values: Mapping[str, bytes], started: float, ended: float
+) -> tuple[BranchesRecord, Branches]:
+    """The record to create for these branches; chunks and large values are written before."""
+    count = len(values)
+    if sum(_recorded_size(key, value, payloads.limit) for key, value in values.items()) <= RECORD_LIMIT:
+        branches = [(key, payloads.store(f"branch/{step.position.path}", value)) for key, value in values.items()]
+        return BranchesRecord(started, ended, count, tuple(branches)), branches
+    small = payloads.limited(CHUNK_VALUE_LIMIT)
+    branches = [(key, small.store(f"branch/{step.position.path}", value)) for key, value in values.items()]
+    run = secrets.token_hex(6)
+    for number in range(0, count, CHUNK):
+        chunk = BranchChunk(tuple(branches[number : number + CHUNK]))
+        ledger.set(_chunk_key(step, run, number // CHUNK), dump(chunk))
+    return BranchesRecord(started, ended, count, run=run, chunk=CHUNK), branches
+
+
+def read_branches(record: BranchesRecord, step: Step, entries: Mapping[str, bytes]) -> Branches:
+    """Every branch, where `entries` has all keys that start with `chunks_prefix(step)`."""
+    if not record.run:
+        return list(record.branches)
+    keys = [_chunk_key(step, record.run, number) for number in range(-(-record.count // record.chunk))]
+    return [branch for key in keys for branch in load(entries[key], BranchChunk, key).branches]
+
+
+def read_branch(ledger: Ledger, record: BranchesRecord, step: Step, index: int) -> tuple[str, Payload]:
+    """One branch by its place."""
+    if not record.run:
+        return record.branches[index]
+    key = _chunk_key(step, record.run, index // record.chunk)
+    return load(ledger.get(key), BranchChunk, key).branches[index % record.chunk]
+
+
+def chunks_prefix(step: Step) -> str:
+    """What the keys of all chunks of a SPLIT start with."""
+    return f"{step.key}#"
+
+
+def _chunk_key(step: Step, run: str, number: int) -> str:
+    return f"{chunks_prefix(step)}{run}/{number:06d}"
+
+
+def _recorded_size(key: str, value: bytes, limit: int) -> int:
+    return len(key) + _OVERHEAD + (len(value) if len(value) <= limit else 0)
+
+
+def _as_list(chosen: Any, what: str) -> list[str]:
+    if chosen is None:
+        return []
+    if isinstance(chosen, str):
+        return [chosen]
+    if isinstance(chosen, Iterable) and not isinstance(chosen, bytes):
+        return [str(key) for key in chosen]
+    raise BranchError(f"{what} returned {type(chosen).__name__}. Return a key, or a list of keys, empty for none.")

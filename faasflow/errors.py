@@ -1,0 +1,155 @@
+"""Every error faasflow raises. Each carries the HTTP status that fits it and, where one helps, a hint to the way
+out.
+"""
+
+from __future__ import annotations
+
+
+class FaasflowError(Exception):
+    """The root of all errors of this package."""
+
+    status = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class DefinitionError(FaasflowError, ValueError):
+    """A flow is defined in a way that cannot run; raised at the line that makes it so."""
+
+
+class HandlerError(FaasflowError, ImportError):
+    """A handler file is missing, cannot be imported, or has no `define`."""
+
+
+class ConfigError(FaasflowError, ValueError):
+    """A setting is missing or cannot be understood."""
+
+
+class BadRequestError(FaasflowError, ValueError):
+    """What a caller sent cannot be understood."""
+
+    status = 400
+
+
+class MessageError(BadRequestError):
+    """A message between nodes is malformed, of an unknown version, expired, or not signed with our key."""
+
+
+class UnauthorizedError(FaasflowError, PermissionError):
+    """A caller did not prove that it may do this."""
+
+    status = 401
+
+
+class RequestNotFoundError(FaasflowError, LookupError):
+    """No request of this id is known to the flow: it never started, or retention has removed it."""
+
+    status = 404
+
+
+class RequestConflictError(FaasflowError, ValueError):
+    """The request is in a state, or was started with a body, to which this does not apply."""
+
+    status = 409
+
+
+class StoreError(FaasflowError):
+    """A store refused an operation."""
+
+
+class KeyNotFoundError(StoreError, KeyError):
+    """The store answered, and holds nothing under this key."""
+
+    status = 404
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Nothing is stored under {key!r}.")
+        self.key = key
+
+    def __str__(self) -> str:  # KeyError would show the repr of the text
+        return self.message
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store could not be reached or did not answer in time; whether the operation took place is not known."""
+
+    status = 503
+
+
+class StoreCorruptError(StoreError):
+    """What the store holds was not written by this package, or is damaged."""
+
+
+class ValueTooLargeError(StoreError, ValueError):
+    """A value is larger than the store takes."""
+
+    status = 413
+
+
+class TransportError(FaasflowError, ConnectionError):
+    """A call left no answer: its target is unreachable, refused the connection, or did not answer in time."""
+
+    status = 502
+
+
+class CallTimeoutError(TransportError, TimeoutError):
+    """A call was not answered within its timeout."""
+
+    status = 504
+
+
+class ForwardError(TransportError):
+    """The queue did not take a message. Nothing that is recorded has changed; the message can be sent again."""
+
+    status = 503
+
+
+class CallError(FaasflowError):
+    """A function or URL answered with a status outside 2xx."""
+
+    status = 502
+
+    def __init__(self, message: str, *, code: int, body: bytes = b"", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.body = body
+
+
+class DataError(FaasflowError, ValueError):
+    """Data is not what the annotation of a callable asks for, or cannot be turned into bytes."""
+
+
+class BranchError(FaasflowError, LookupError):
+    """A condition chose a key that is not declared, or a foreach did not give a dict."""
+
+
+class GatewayError(FaasflowError):
+    """The embedded gateway cannot start or serve: a busy port, a broken stack file, a function that stays down."""
+
+
+class NoResultError(FaasflowError, LookupError):
+    """A node has no recorded result: it did not run before the node that asks, or does not exist."""
+
+
+class DefinitionChangedError(FaasflowError):
+    """The flow was changed while a request was under way."""
+
+
+class TryAgainError(FaasflowError):
+    """Nothing is wrong and nothing was lost, but the delivery has to be repeated."""
+
+    status = 503
+
+
+class NodeError(FaasflowError):
+    """What `on_failure` is told: `node` is the path of the node that failed, `operation` what it was doing,
+    `error_type` the name of the exception. The exception itself is the `__cause__` where it is still at hand."""
+
+    def __init__(self, message: str, *, node: str, operation: str, error_type: str) -> None:
+        super().__init__(message)
+        self.node = node
+        self.operation = operation
+        self.error_type = error_type

@@ -1,0 +1,178 @@
+"""The immutable graph of a flow. The front ends (`dsl` and others) build it, the engine walks it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+Callback = Callable[[Any], Any]
+"""User code of one parameter: modifier, aggregator, forwarder, condition, foreach and the handlers."""
+
+
+class OperationKind(Enum):
+    """What an operation does with the data of its node."""
+
+    FUNCTION = "function"
+    REQUEST = "request"
+    MODIFIER = "modifier"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step inside a node: a function call, a plain HTTP request, or code of the handler itself.
+
+    `name` is the function's name, the URL, or the name of the code. `timeout` is in seconds, `None` for the default.
+    """
+
+    kind: OperationKind
+    name: str
+    code: Callback | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: tuple[tuple[str, str], ...] = ()
+    method: str | None = None
+    timeout: float | None = None
+    on_failure: Callback | None = None
+    on_request: Callback | None = None
+    on_response: Callback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An order between two nodes; with `forward` the result of `source` becomes input of `target`, through `forwarder`
+    if there is one."""
+
+    source: str
+    target: str
+    forward: bool = True
+    forwarder: Callback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubDag:
+    """A DAG that stands as one node of another."""
+
+    dag: Dag
+
+
+@dataclass(frozen=True, slots=True)
+class Foreach:
+    """One run of `dag` for each key that `split` gives. `max_parallel` bounds how many run at a time; without
+    `forward` the results of the branches are not collected."""
+
+    split: Callback
+    dag: Dag
+    aggregator: Callback | None
+    forward: bool = True
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A run of each DAG of `dags` whose key `choose` gives, all with the same input."""
+
+    choose: Callback
+    dags: Mapping[str, Dag]
+    aggregator: Callback | None
+    forward: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node: its operations in order, or the branch or sub-DAG it stands for. `index` is its place in its DAG, from 1.
+    A virtual node joins the ends of a DAG that has several."""
+
+    id: str
+    index: int
+    operations: tuple[Operation, ...] = ()
+    aggregator: Callback | None = None
+    body: SubDag | Foreach | Condition | None = None
+    is_virtual: bool = False
+
+    @property
+    def is_dynamic(self) -> bool:
+        return isinstance(self.body, Foreach | Condition)
+
+    def branch_dag(self, option: str) -> Dag:
+        """The DAG that runs for `option` of a dynamic node; `KeyError` where a condition does not declare it."""
+        if isinstance(self.body, Foreach):
+            return self.body.dag
+        assert isinstance(self.body, Condition)
+        return self.body.dags[option]
+
+
+@dataclass(frozen=True)
+class Dag:
+    """Nodes and edges with exactly one start and one end node, in the order of their definition.
+
+    `label` names it in errors; `id` is its number as the original exports it.
+    """
+
+    id: str
+    label: str
+    nodes: Mapping[str, Node]
+    predecessors: Mapping[str, tuple[Edge, ...]]
+    successors: Mapping[str, tuple[Edge, ...]]
+    start: str
+    end: str
+
+    def edges(self) -> Iterator[Edge]:
+        """Every edge, by source, in the order of definition."""
+        for edges in self.successors.values():
+            yield from edges
+
+    def unique_id(self, node: Node) -> str:
+        """The node's name in the original's exports: `<dag>_<index>_<id>`."""
+        return f"{self.id}_{node.index}_{node.id}"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A whole flow, ready to run."""
+
+    root: Dag
+    on_failure: Callback | None = None
+    finally_: Callback | None = None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the shape of the flow: equal for two definitions with the same nodes, operations, edges and branches in
+        the same order. What the callables do is not seen."""
+        digest = hashlib.sha256()
+        for line in _shape(self.root, ""):
+            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()[:24]
+
+    @cached_property
+    def is_single_node(self) -> bool:
+        """Whether one delivery is the whole flow: a single node that is not dynamic, however deep in sub-DAGs."""
+        dag = self.root
+        while len(dag.nodes) == 1:
+            body = dag.nodes[dag.start].body
+            if not isinstance(body, SubDag):
+                return body is None
+            dag = body.dag
+        return False
+
+
+def _shape(dag: Dag, indent: str) -> Iterator[str]:
+    for node in dag.nodes.values():
+        operations = [(operation.kind.value, operation.name) for operation in node.operations]
+        yield f"{indent}{node.id!r} {operations} {node.aggregator is not None} {type(node.body).__name__}"
+        for option, inner in inner_dags(node):
+            yield f"{indent} {option!r}"
+            yield from _shape(inner, indent + "  ")
+    for edge in dag.edges():
+        yield f"{indent}{edge.source!r} > {edge.target!r} {edge.forward} {edge.forwarder is not None}"
+
+
+def inner_dags(node: Node) -> Iterator[tuple[str, Dag]]:
+    """The DAGs inside a node, with the key of a condition (empty for the others)."""
+    match node.body:
+        case SubDag(dag) | Foreach(dag=dag):
+            yield "", dag
+        case Condition(dags=dags):
+            yield from dags.items()

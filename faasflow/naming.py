@@ -1,0 +1,58 @@
+"""How ids and keys of any text become parts of store keys and paths, and how request ids are made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from urllib.parse import quote, unquote
+
+_LONGEST = 160
+_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+
+
+def escape(text: str) -> str:
+    """One path segment that stands for `text` and nothing else.
+
+    Letters, digits, `-`, `_` and inner dots are kept, the rest is percent-encoded; what would be longer than 160
+    characters is cut and ends in `~` and a hash. The empty text is `%`.
+    """
+    quoted = quote(text, safe="", errors="surrogatepass").replace("~", "%7E")
+    if quoted.startswith("."):
+        quoted = "%2E" + quoted[1:]
+    if len(quoted) > _LONGEST:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return f"{quoted[:96]}~{digest[:40]}"
+    return quoted or "%"
+
+
+def unescape(segment: str) -> str:
+    """The text behind a segment that `escape` did not have to shorten."""
+    return "" if segment == "%" else unquote(segment, errors="surrogatepass")
+
+
+def request_prefix(flow: str, request_id: str) -> str:
+    """Where all keys of one request live in a store."""
+    return f"faasflow/{escape(flow)}/{escape(request_id)}/"
+
+
+class IdMaker:
+    """Makes request ids of 20 characters that sort by the time they were made (the layout of Go's `rs/xid`: 4 bytes of
+    seconds, 5 of the process, 3 of a counter, in base 32). Thread-safe; unique across processes and forks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._process = b""
+        self._count = 0
+
+    def __call__(self) -> str:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid, self._process = os.getpid(), os.urandom(5)
+                self._count = int.from_bytes(os.urandom(3), "big") >> 1
+            self._count = (self._count + 1) & 0xFFFFFF
+            raw = int(time.time()).to_bytes(4, "big") + self._process + self._count.to_bytes(3, "big")
+        number = int.from_bytes(raw, "big") << 4
+        return "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -1, -5))

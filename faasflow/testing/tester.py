@@ -1,0 +1,109 @@
+"""Running a flow inside a test: the real engine on memory stores, with functions that are callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from faasflow.engine.engine import Engine
+from faasflow.engine.lifecycle import RequestState
+from faasflow.engine.parts import Parts
+from faasflow.engine.records import Failure
+from faasflow.ports import Clock, DataStore, OutgoingCall, Response, StateStore
+from faasflow.runtime import definer
+from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
+from faasflow.testing.clock import FakeClock
+from faasflow.testing.transport import InProcessTransport
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request. `result` is its result, or for a failed one what `on_failure` returned; `ran` has the
+    paths of the nodes that were recorded, in order; `failure` says which node failed and why."""
+
+    request_id: str
+    state: RequestState
+    result: bytes | None
+    failure: Failure | None
+    ran: list[str]
+
+    @property
+    def error(self) -> str:
+        """The failure in one line, empty if there was none."""
+        if self.failure is None:
+            return ""
+        return f"{self.failure.node}: {self.failure.error_type}: {self.failure.message}"
+
+
+class FlowTester:
+    """Runs requests of one flow to their end. Functions are stand-ins given with `function`; the stores are in memory
+    unless others are given."""
+
+    def __init__(
+        self,
+        define: Callable[[Any, Any], Any],
+        *,
+        name: str = "flow",
+        state: StateStore | None = None,
+        data: DataStore | None = None,
+        clock: Clock | None = None,
+        key: bytes | None = b"a key for tests",
+        inline_limit: int = 32 * 1024,
+    ) -> None:
+        self.transport = InProcessTransport()
+        self.state = state or MemoryStateStore()
+        self.data = data or MemoryDataStore()
+        self.clock = clock or FakeClock()
+        parts = Parts(
+            flow=name,
+            define=definer(define),
+            state=self.state,
+            data=self.data,
+            transport=self.transport,
+            clock=self.clock,
+            key=key,
+            inline_limit=inline_limit,
+        )
+        self.engine = Engine(parts)
+        self.engine.definition()
+
+    def function(self, name: str, code: Callable[[bytes], bytes]) -> None:
+        """Let function `name` answer 200 with `code(body)`; where `code` raises, 500 with the error's text."""
+        self.transport.function(name, code)
+
+    def answer(self, target: str, code: Callable[[OutgoingCall], Response]) -> None:
+        """Let a function or URL answer with `code(call)`, for headers, queries and other statuses."""
+        self.transport.answer(target, code)
+
+    def calls(self, function: str) -> list[OutgoingCall]:
+        """Every call made to `function`, in order."""
+        return [call for call in self.transport.calls if call.function == function]
+
+    def run(
+        self,
+        body: bytes = b"",
+        *,
+        query: Mapping[str, Any] | None = None,
+        request_id: str = "",
+        callback: str = "",
+    ) -> Outcome:
+        """Start a request and deliver messages until none is left."""
+        text = urlencode(query or {}, doseq=True)
+        answer = self.engine.start(body, query=text, request_id=request_id, callback=callback)
+        self.drain()
+        return self.outcome(answer.request_id)
+
+    def drain(self) -> None:
+        """Deliver every message that is waiting, and those that follow from it, in order."""
+        while self.transport.pending:
+            message = self.transport.pending.popleft()
+            self.engine.deliver(message.request_id, message.body)
+
+    def outcome(self, request_id: str) -> Outcome:
+        """What became of a request so far."""
+        answer = self.engine.answer(request_id)
+        nodes: Any = self.engine.story(request_id)["nodes"]
+        ran = [node["path"] for node in sorted(nodes, key=lambda node: node["ended"]) if "branches" not in node]
+        return Outcome(request_id, answer.state, answer.body, answer.failure, ran)
