@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from faasflow import Flow
+from faasflow.testing import FlowTester
 from tests.docs.checks import CHECKS, PARSERS, check_excerpt, check_syntax
 from tests.docs.console import Step, read_console
 from tests.docs.pages import ROOT, Block, Page, PageError, repository_files
@@ -96,9 +96,7 @@ class PageRun:
             if before.get(name) is value or not isinstance(value, types.FunctionType):
                 continue
             if name == "define":
-                flow = Flow()
-                value(flow, types.SimpleNamespace(query={}, request_id="1", name="page"))
-                flow.build()
+                FlowTester(value)
             elif name.startswith("test_"):
                 value()
 

@@ -217,7 +217,7 @@ def test_data_diagrams_and_cluster_commands_pass(tmp_path: Path) -> None:
 
 
 def test_cluster_commands_are_found_behind_variables_pipes_and_quotes() -> None:
-    text = "A=1 kubectl get x \\\n  -o 'a;\nb' | helm up\nP=$(kubectl get y | base64 -d)\nfaas-cli ls; docker ps  # a; b"
+    text = "A=1 kubectl get \\\n -o 'a;\nb' | helm up\nP=$(kubectl get y | base64 -d)\nfaas-cli ls; docker ps  # a; b"
 
     assert [words[0] for words in _simple_commands(text)] == [
         "kubectl",
