@@ -65,7 +65,7 @@ def chart(years):
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-        axes.legend(loc="upper left", ncols=3, frameon=False, fontsize="small")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize="small")
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
@@ -83,7 +83,6 @@ def draw_temperature(axes, years):
     for day, value in zip(days, values, strict=True):
         axes.annotate(f"{value:.1f}", (day, value), (4, 3), textcoords="offset points", fontsize="small", color=WARM)
     axes.set_ylabel("°C")
-    axes.set_ylim(top=max(values) + 8)
 
 
 def draw_precipitation(axes, years):
@@ -94,9 +93,8 @@ def draw_precipitation(axes, years):
     for number, spell in enumerate(filter(None, spells)):
         start, end = date.fromisoformat(spell["start"]), date.fromisoformat(spell["end"])
         label = "_" if number else "longest dry spell of the year"
-        axes.axvspan(start, end, color=DRY, alpha=0.6, linewidth=0, label=label)
+        axes.axvspan(start, end, color=DRY, alpha=0.6, linewidth=0, zorder=0, label=label)
     axes.set_ylabel("mm a month")
-    axes.set_ylim(top=1.2 * max(totals.values()) or 1)
 
 
 def months(years, part, name):
