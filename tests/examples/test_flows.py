@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faasflow.testing import RequestState
-from tests.examples.support import PORTRAIT, post, make_tester
+from tests.examples.support import PORTRAIT, make_tester, post
 
 
 @pytest.mark.parametrize(

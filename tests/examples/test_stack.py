@@ -71,10 +71,8 @@ def test_every_flow_says_what_it_shows_and_has_a_test(flow: str) -> None:
 
 
 def test_the_tests_of_the_examples_pass_as_they_do_when_an_image_is_built(tmp_path: Path) -> None:
-    options = ["--import-mode=importlib", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", f"--rootdir={ROOT}"]
-
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *options, str(EXAMPLES)],
+        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", str(EXAMPLES)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
