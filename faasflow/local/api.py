@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, Response, request
 
 import faasflow
-from faasflow.local.logs import LogLine
+from faasflow.local.logs import BEGINNING, LogLine
 from faasflow.local.routing import Function, Router
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
@@ -88,11 +88,11 @@ def describe(function: Function) -> dict[str, Any]:
         "replicas": function.replicas,
         "availableReplicas": function.available,
         "invocationCount": function.invocations,
-        "createdAt": _stamp(function.created),
+        "createdAt": _stamp(datetime.fromtimestamp(function.created, UTC)),
     }
 
 
-def _ndjson(function: Function, tail: int, since: float, ended: Callable[[], bool]) -> Iterator[bytes]:
+def _ndjson(function: Function, tail: int, since: datetime, ended: Callable[[], bool]) -> Iterator[bytes]:
     """The lines there are, then those that come, until `ended`."""
     last = function.logs.last
     lines = function.logs.lines(tail=tail, since=since)
@@ -130,12 +130,12 @@ def _text(text: str, status: int = 200) -> Response:
     return Response(f"{text}\n" if text else "", status, mimetype="text/plain")
 
 
-def _stamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
-def _time(text: str) -> float:
+def _time(text: str) -> datetime:
     if not text:
-        return 0.0
+        return BEGINNING
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

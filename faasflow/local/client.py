@@ -18,8 +18,18 @@ Headers = Sequence[tuple[str, str]]
 _CONNECT_TIMEOUT = 3.0
 _POOLS = 256
 _HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer")
-    + ("trailers", "transfer-encoding", "upgrade")
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 _RECOMPUTED = frozenset(("host", "content-length", "expect"))
 

@@ -103,9 +103,10 @@ class Delivery:
     def stop(self, *, until: float) -> bool:
         """Claim no more, and wait for the deliveries in flight until `until` (monotonic); False if some go on."""
         self._queue.stop()
-        for thread in self._threads:
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for thread in started:
             thread.join(timeout=max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in started)
 
     def _work(self) -> None:
         while (message := self._queue.claim()) is not None:

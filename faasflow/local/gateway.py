@@ -103,7 +103,8 @@ class Gateway:
     def stop(self, *, grace: float = GRACE) -> None:
         """Claim no more messages, let calls in flight end within `grace` seconds, end the functions, close.
 
-        What is queued, and what was in flight and did not end, is delivered after the next start."""
+        What is queued, and what was in flight and did not end, is delivered after the next start. Calling it again is
+        fine."""
         until = time.monotonic() + grace
         self._stopping.set()
         self._watcher.stop(timeout=1)

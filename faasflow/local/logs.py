@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 KEPT = 2_000
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of one function's process; `timestamp` in seconds since the epoch, `number` counts up per function."""
+    """One line of one function's process, and when it was read; `number` counts up per function."""
 
     number: int
     instance: str
-    timestamp: float
+    timestamp: datetime
     text: str
 
 
@@ -32,7 +33,7 @@ class LogRing:
     def append(self, text: str, *, instance: str) -> None:
         with self._changed:
             self._count += 1
-            self._lines.append(LogLine(self._count, instance, time.time(), text))
+            self._lines.append(LogLine(self._count, instance, datetime.now(UTC), text))
             self._changed.notify_all()
 
     @property
@@ -40,7 +41,7 @@ class LogRing:
         """The number of the latest line; 0 if there was none yet."""
         return self._count
 
-    def lines(self, *, tail: int | None = None, since: float = 0.0) -> Sequence[LogLine]:
+    def lines(self, *, tail: int | None = None, since: datetime = BEGINNING) -> Sequence[LogLine]:
         """The lines not older than `since`, only the last `tail` of them."""
         with self._changed:
             found = [line for line in self._lines if line.timestamp >= since]

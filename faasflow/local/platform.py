@@ -71,7 +71,7 @@ def _end_on_signals(gateway: Gateway) -> threading.Event:
 
 
 def _summary(gateway: Gateway, stack: Stack, broken: Mapping[str, GatewayError]) -> list[str]:
-    width = max(len(name) for name in stack.functions)
+    width = max(len(name) for name in ["gateway", *stack.functions])
     states = {name: f"broken: {broken[name]}" if name in broken else "running" for name in stack.functions}
     lines = [f"{name:{width}}  {gateway.url}/function/{name}  {state}" for name, state in states.items()]
     return [*lines, f"{'gateway':{width}}  {gateway.url}", "ready"]

@@ -15,7 +15,7 @@ from faasflow.local.client import Client, Headers, Reply, UnreachableError
 from faasflow.local.logs import LogRing
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
-_MARGIN = 2.0
+MARGIN = 2.0
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -100,7 +100,7 @@ class Router:
 
     def _limit(self, spec: FunctionSpec) -> float:
         # Later than the function's own limit, which can give a better answer.
-        return _MARGIN + (seconds(spec.environment.get("exec_timeout", "")) or self._timeout)
+        return MARGIN + (seconds(spec.environment.get("exec_timeout", "")) or self._timeout)
 
 
 def seconds(duration: str) -> float | None:

@@ -55,9 +55,14 @@ class Server:
         return True
 
     def close(self) -> None:
-        """Close every connection and end `run`."""
-        self._server.trigger.pull_trigger(self._close_all)
-        if self._thread is not None:
+        """Close every connection and end `run`. Calling it again is fine."""
+        if not self._map:
+            return
+        if self._thread is None:
+            self._close_all()
+        else:
+            # The loop's sockets are the loop's to close.
+            self._server.trigger.pull_trigger(self._close_all)
             self._thread.join(timeout=2)
         self._server.task_dispatcher.set_thread_count(0)
 
