@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
@@ -48,8 +49,8 @@ _UNAVAILABLE = {
 
 
 class SqliteFile:
-    """A file that the stores of this process share. Nothing is opened before it is needed, and a forked child opens the
-    file anew. The safest durability and the longest timeout that a store asked for hold for all of them."""
+    """A file that the stores of this process share. It is opened when it is needed, and once more after a fork. The
+    safest durability and the longest timeout that a store asked for hold for all of them."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -60,6 +61,10 @@ class SqliteFile:
         self._waiting: deque[_Job[Any]] = deque()
         self._versions: deque[int] = deque()
         self.lock = threading.Lock()
+
+    def __del__(self) -> None:
+        # A connection is part of a cycle: without this it would stay open until a garbage collection.
+        self._close()
 
     def join(self, user: object, *, durability: Durability, busy_timeout: float) -> None:
         """Count `user` among those who need the file open."""
@@ -112,13 +117,17 @@ class SqliteFile:
         with self.lock, self._errors():
             self._opened()
 
-    def forget_connection(self) -> object:
-        """Begin as if nothing was open, and give away the connection that was, unclosed."""
-        self.lock = threading.Lock()
-        self._waiting.clear()
-        self._versions.clear()
-        inherited, self._connection = self._connection, None
-        return inherited
+    def before_fork(self) -> None:
+        """Let no thread and no connection be inside SQLite: a child would believe to hold the locks of its parent."""
+        self.lock.acquire()
+        self._close()
+
+    def after_fork(self, *, is_child: bool) -> None:
+        """Go on, in the child without what belongs to the parent and its threads."""
+        if is_child:
+            self._waiting.clear()
+            self._versions.clear()
+        self.lock.release()
 
     def _take_waiting(self) -> list[_Job[Any]]:
         jobs = []
@@ -131,16 +140,16 @@ class SqliteFile:
         try:
             with self._errors():
                 results = self._in_one_transaction([job.work for job in jobs])
-        except ValueTooLargeError as exc:
-            # The fault of one of them, found before the commit: the others must not pay for it.
-            if len(jobs) > 1:
-                for job in jobs:
-                    self._commit([job])
-            else:
-                jobs[0].error = exc
-        except StoreError as exc:
+        except (StoreUnavailableError, StoreCorruptError) as exc:
             for job in jobs:
                 job.error = exc
+        except StoreError as exc:
+            # The fault of one of them, found before the commit: the others must not pay for it.
+            if len(jobs) == 1:
+                jobs[0].error = exc
+            else:
+                for job in jobs:
+                    self._commit([job])
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.results.append(result)
@@ -243,7 +252,7 @@ class SqliteFile:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OverflowError) as exc:
+        except (sqlite3.Error, OverflowError, UnicodeError) as exc:
             raise _translated(exc, self.path) from exc
 
 
@@ -295,31 +304,25 @@ def _code(exc: Exception) -> int:
 _files: WeakValueDictionary[str, SqliteFile] = WeakValueDictionary()
 _files_lock = threading.Lock()
 _at_fork: list[SqliteFile] = []
-_inherited: list[object] = []
 
 
 def _before_fork() -> None:
-    # No thread may be inside SQLite: the child would find SQLite's own locks taken for ever.
     _files_lock.acquire()
     _at_fork.extend(_files.values())
     for file in _at_fork:
-        file.lock.acquire()
+        file.before_fork()
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork(*, is_child: bool) -> None:
     for file in _at_fork:
-        file.lock.release()
-    _at_fork.clear()
-    _files_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for file in _at_fork:
-        # Closing, which a garbage collection would do too, is the business of the parent alone.
-        _inherited.append(file.forget_connection())
+        file.after_fork(is_child=is_child)
     _at_fork.clear()
     _files_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, is_child=False),
+        after_in_child=partial(_after_fork, is_child=True),
+    )

@@ -16,8 +16,10 @@ claim, put `pytest.register_assert_rewrite("faasflow.testing.contracts")` into `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from threading import Barrier
 from typing import Any, TypeVar
@@ -51,8 +53,19 @@ def together(task: Callable[[A], T], arguments: Iterable[A], *, timeout: float =
         barrier.wait(timeout)
         return task(argument)
 
-    with ThreadPoolExecutor(len(cases)) as pool:
+    with _frequent_switches(), ThreadPoolExecutor(len(cases)) as pool:
         return list(pool.map(start, cases, timeout=timeout))
+
+
+@contextmanager
+def _frequent_switches() -> Iterator[None]:
+    # Else a thread is done before the next one runs, and no two ever meet.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class _CommonContract:
