@@ -20,7 +20,7 @@ REGISTRIES = (
     "npm" + "js.",
     "deb.debian" + ".org",
     "crates" + ".io",
-    "proxy.golang",
+    "proxy." + "golang",
 )
 MACHINE_PATHS = re.compile(r"(?<![\w.~-])/(?:work|root|opt/py" + r"pi)(?=/|\b)")
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
