@@ -135,16 +135,21 @@ class Gateway:
         self._supervisor.functions[name].reload()
 
     def _environment(self, spec: FunctionSpec) -> Mapping[str, str]:
-        """What the process of a function gets: what its stack file gives, and the settings of the laptop beneath it."""
-        given = {"OPENFAAS_NAME": spec.name}
-        if spec.style is Style.FLOW:
-            store = self._state.flow_store(spec.name)
-            given |= {
-                "gateway": self.url,
-                "workflow_name": spec.name,
-                "state_store": store,
-                "data_store": store,
-                "secret_mount_path": str(self._state.secrets),
-                "exec_timeout": f"{self._timeout:g}s",
-            }
-        return {**given, **spec.environment}
+        return function_environment(spec, gateway=self.url, state=self._state, timeout=self._timeout)
+
+
+def function_environment(spec: FunctionSpec, *, gateway: str, state: StateDir, timeout: float) -> Mapping[str, str]:
+    """What the process of a function is given: the environment of its stack file and, beneath it, its name and the
+    laptop's settings of a flow."""
+    laptop = {"OPENFAAS_NAME": spec.name}
+    if spec.style is Style.FLOW:
+        store = state.flow_store(spec.name)
+        laptop |= {
+            "gateway": gateway,
+            "workflow_name": spec.name,
+            "state_store": store,
+            "data_store": store,
+            "secret_mount_path": str(state.secrets),
+            "exec_timeout": f"{timeout:g}s",
+        }
+    return {**laptop, **spec.environment}

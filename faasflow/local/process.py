@@ -127,14 +127,17 @@ class FunctionProcess:
         spec = self._spec
         # -P: a folder beside the stack file must not shadow a module. A new session: Ctrl-C is for the gateway alone.
         command = [sys.executable, "-P", "-m", "faasflow.local.serve", "--style", spec.style, "--name", spec.name]
-        return subprocess.Popen(
-            [*command, "--handler", str(spec.handler), "--port", str(self.port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                [*command, "--handler", str(spec.handler), "--port", str(self.port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise GatewayError(f"No process can be started for function {spec.name!r}: {exc}.") from exc
 
     def _read(self) -> None:
         assert self._child.stdout is not None

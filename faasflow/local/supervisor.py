@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from faasflow.errors import GatewayError
@@ -152,7 +152,8 @@ class HostedFunction:
 
     def _take(self, text: str, instance: str) -> None:
         self.logs.append(text, instance=instance)
-        self._on_line(self.spec.name, text)
+        with suppress(OSError):  # a terminal that was closed must not stall the function
+            self._on_line(self.spec.name, text)
 
     def _say(self, text: str) -> None:
         self._take(f"faasflow: {text}", self.spec.name)
