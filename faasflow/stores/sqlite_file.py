@@ -161,10 +161,10 @@ class SqliteFile:
             results = [work(db) for work in works]
             db.execute("COMMIT")
             return results
-        finally:
-            if db.in_transaction:
-                self._versions.clear()
-                self._end(db)
+        except BaseException:
+            self._versions.clear()
+            self._end(db)
+            raise
 
     def _end(self, db: sqlite3.Connection) -> None:
         # After some errors SQLite has rolled back already; an error here would hide the one that counts.
@@ -202,10 +202,15 @@ class SqliteFile:
 
     def _make_ours(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN")
-        self._is_new(db)  # a file of somebody else is refused before anything in it changes
+        is_new = self._is_new(db)  # a file of somebody else is refused before anything in it changes
         db.execute("COMMIT")
         self._start_log(db)
+        if is_new:
+            self._create_tables(db)
+
+    def _create_tables(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
+        # Another process may have been faster.
         for statement in _SCHEMA if self._is_new(db) else ():
             db.execute(statement)
         db.execute("COMMIT")
@@ -286,7 +291,7 @@ def shared_file(path: str) -> SqliteFile:
 def _translated(exc: Exception, path: str) -> StoreError:
     code = _code(exc)
     if code == sqlite3.SQLITE_TOOBIG or isinstance(exc, OverflowError):
-        return ValueTooLargeError(f"A value is larger than SQLite takes ({exc}). Use a data store for large objects.")
+        return ValueTooLargeError(f"A value is larger than SQLite takes ({exc}). Keep it in an object store.")
     if code in _CORRUPT:
         return StoreCorruptError(
             f"{path!r} is damaged, or no SQLite file: {exc}.",

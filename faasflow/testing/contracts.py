@@ -541,7 +541,7 @@ class StateStoreContract(_CommonContract):
         assert list(outcome.entries) == sorted(HOSTILE_KEYS, key=str.encode)
 
     def test_a_key_written_twice_in_a_transaction_is_refused(self, store: StateStore) -> None:
-        with pytest.raises(StoreError, match="twice"):
+        with pytest.raises(StoreError):
             store.transact([Put("other", b""), Delete("key"), Create("key", b"")])
 
         assert store.list("") == {}

@@ -1,7 +1,9 @@
-"""A Hypothesis state machine that does anything to a state store and to a dict, and compares the two after every step.
+"""A Hypothesis state machine that does anything to a state store and to a dict, and compares the two after every step:
 
-def test_my_store_behaves_like_a_dict():
-    run_state_machine(lambda: MyStore(...))
+    def test_my_store_behaves_like_a_dict():
+        run_state_machine(lambda: MyStore(...))
+
+What depends on several threads or processes is the matter of `contracts`.
 """
 
 from __future__ import annotations

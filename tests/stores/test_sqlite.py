@@ -84,6 +84,24 @@ def test_versions_do_not_return_when_the_file_is_opened_again(path: Path) -> Non
     assert len(set(versions)) == 4
 
 
+def test_versions_that_were_rolled_back_with_their_transaction_are_not_used(path: Path) -> None:
+    store = SqliteStateStore(path)
+    file = shared_file(str(path))
+
+    def fail_as_on_a_full_disk(db: sqlite3.Connection) -> None:
+        file.next_version(db)
+        db.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(StoreError):
+        file.write(fail_as_on_a_full_disk)
+    here = file.write(file.next_version)
+    elsewhere = sqlite3.connect(path).execute("SELECT unused FROM versions").fetchone()[0]
+
+    assert here < elsewhere
+    store.close()
+
+
 def test_a_closed_store_says_so(path: Path) -> None:
     store = SqliteStateStore(path)
     view = store.configure("flow", "1")
