@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from faasflow.config import parse_duration
 from faasflow.errors import GatewayError
 from faasflow.local.client import Client, Headers, Reply, UnreachableError
 from faasflow.local.logs import LogRing
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
 MARGIN = 2.0
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Function(Protocol):
@@ -100,22 +98,11 @@ class Router:
 
     def _limit(self, spec: FunctionSpec) -> float:
         # Later than the function's own limit, which can give a better answer.
-        return MARGIN + (seconds(spec.environment.get("exec_timeout", "")) or self._timeout)
-
-
-def seconds(duration: str) -> float | None:
-    """A duration in Go's notation (`1m30s`) or in bare seconds; None if it is neither."""
-    try:
-        return float(duration)
-    except ValueError:
-        parts = _DURATION.findall(duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        return MARGIN + (parse_duration(spec.environment.get("exec_timeout", "")) or self._timeout)
 
 
 def check_durations(spec: FunctionSpec) -> None:
     """`GatewayError` if the function's `exec_timeout` cannot be understood."""
     given = spec.environment.get("exec_timeout")
-    if given and seconds(given) is None:
+    if given and parse_duration(given) is None:
         raise GatewayError(f"Function {spec.name!r} has exec_timeout {given!r}. Write it like '90s' or '1m30s'.")

@@ -6,11 +6,11 @@ import fcntl
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import quote
 
+from faasflow.config import HMAC_SECRET
 from faasflow.errors import GatewayError
 from faasflow.naming import escape
-
-HMAC_SECRET = "faasflow-hmac-secret"
 
 
 class StateDir:
@@ -27,7 +27,7 @@ class StateDir:
 
     def flow_store(self, name: str) -> str:
         """The URL of the store of one flow."""
-        return f"sqlite:///{self.path / 'flows' / escape(name)}.db"
+        return "sqlite://" + quote(str(self.path / "flows" / f"{escape(name)}.db"))
 
     def lock(self) -> None:
         """Make the folder and take it. `GatewayError` if it cannot be made or another gateway has it."""

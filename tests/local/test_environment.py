@@ -18,8 +18,8 @@ def test_a_flow_is_given_the_gateway_the_stores_and_the_secrets_of_the_laptop():
         "OPENFAAS_NAME": "my-fn",
         "gateway": "http://127.0.0.1:8080",
         "workflow_name": "my-fn",
-        "state_store": "sqlite:////project/.faasflow/flows/my-fn.db",
-        "data_store": "sqlite:////project/.faasflow/flows/my-fn.db",
+        "state_store": "sqlite:///project/.faasflow/flows/my-fn.db",
+        "data_store": "sqlite:///project/.faasflow/flows/my-fn.db",
         "secret_mount_path": "/project/.faasflow/secrets",
         "exec_timeout": "60s",
     }
