@@ -1,0 +1,27 @@
+"""The command line. Commands import what they need when they run, so that `faasflow --help` answers at once."""
+
+from __future__ import annotations
+
+import click
+
+import faasflow
+from faasflow.cli.app import App
+from faasflow.cli.new import new
+
+__all__ = ["main"]
+
+
+@click.group(cls=App)
+@click.version_option(faasflow.__version__, prog_name="faasflow")
+def main() -> None:
+    """Write, run and look at flows of OpenFaaS functions.
+
+    \b
+    Example:
+      faasflow new greet
+      faasflow run greet --data Ada
+    """
+
+
+for _command in (new,):
+    main.add_command(_command)

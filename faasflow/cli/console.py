@@ -1,0 +1,87 @@
+"""What the commands write: results to stdout as they are, everything else as lines, in colour on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+import click
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody watches this stream."""
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def has_colour(stream: TextIO) -> bool:
+    """Whether to write in colour: on a terminal that can, unless `NO_COLOR` is set (see no-color.org)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, *, stream: TextIO) -> str:
+    """`text` in a colour where `stream` shows colours."""
+    return click.style(text, fg=colour) if has_colour(stream) else text
+
+
+def mark(name: str, *, stream: TextIO) -> str:
+    """A sign for `good`, `bad` or `warning`, in its colour; plain letters where the stream cannot show it."""
+    sign, plain, colour = _MARKS[name]
+    try:
+        sign.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        sign = plain
+    return paint(sign, colour, stream=stream)
+
+
+def show(text: str = "") -> None:
+    """A line of the answer, to stdout."""
+    click.echo(text, color=has_colour(sys.stdout))
+
+
+def note(text: str) -> None:
+    """A line beside the answer, to stderr."""
+    click.echo(text, err=True, color=has_colour(sys.stderr))
+
+
+def report_error(message: str, *, hint: str = "") -> None:
+    """Say on stderr what is wrong and what to do."""
+    note(paint(f"faasflow: error: {message}", "red", stream=sys.stderr))
+    if hint:
+        note(paint("hint:", "yellow", stream=sys.stderr) + f" {hint}")
+
+
+def write_result(data: bytes) -> None:
+    """The bytes of a result to stdout, unchanged; on a terminal a line that does not end is ended."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    if is_terminal(sys.stdout) and data and not data.endswith(b"\n"):
+        sys.stdout.buffer.write(b"\n")
+    sys.stdout.buffer.flush()
+
+
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their longest entry, in the manner of faas-cli."""
+    lines = [tuple(titles), *map(tuple, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    for line in lines:
+        show("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def duration(seconds: float) -> str:
+    """A length of time, as short as it reads well: `12 ms`, `3.4 s`, `2 m 05 s`, `1 h 02 m`."""
+    if seconds < 0.9995:
+        return f"{max(seconds, 0.0) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} m {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} m"
+
+
+_MARKS = {"good": ("✓", "ok", "green"), "bad": ("✗", "x", "red"), "warning": ("!", "!", "yellow")}

@@ -1,0 +1,108 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from faasflow.cli.console import is_terminal
+
+DEFAULT_GATEWAY = "http://127.0.0.1:8080"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as its two parts."""
+    name, found, value = text.partition("=")
+    if not found or not name:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE.")
+    return name, value
+
+
+def header(text: str) -> tuple[str, str]:
+    """`NAME: VALUE`, or faas-cli's older `NAME=VALUE`, as its two parts."""
+    name, found, value = text.partition(":")
+    if not found or "=" in name:
+        name, found, value = text.partition("=")
+    if not found or not name.strip():
+        raise click.BadParameter(f"{text!r} is not 'NAME: VALUE'.")
+    return name.strip(), value.strip()
+
+
+def duration(text: str | float) -> float:
+    """Seconds, from Go's notation (`90s`, `1m30s`, `500ms`) or bare seconds."""
+    from faasflow.config import parse_duration
+
+    found = parse_duration(str(text))
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a duration. Write it like '30s' or '1m30s'.")
+    return found
+
+
+def stack_option(command: Command) -> Command:
+    """`-f`, which file lists the functions."""
+    option = click.option(
+        "-f",
+        "--yaml",
+        "stack",
+        type=click.Path(path_type=Path),
+        help="Stack file, or the folder it is in (default: stack.yml here, or in a folder above).",
+    )
+    return option(command)
+
+
+def query_option(command: Command) -> Command:
+    """`--query`, as often as needed."""
+    option = click.option(
+        "--query", multiple=True, type=pair, metavar="NAME=VALUE", help="Query of the request; may be given often."
+    )
+    return option(command)
+
+
+def data_option(command: Command) -> Command:
+    """`--data`, the body of a request."""
+    option = click.option(
+        "-d", "--data", metavar="TEXT|@FILE", help="Body of the request (default: stdin where it is no terminal)."
+    )
+    return option(command)
+
+
+def gateway_option(command: Command) -> Command:
+    """`--gateway`, where functions are called."""
+    option = click.option(
+        "-g",
+        "--gateway",
+        envvar="OPENFAAS_URL",
+        default=DEFAULT_GATEWAY,
+        help=f"URL of the gateway (default: $OPENFAAS_URL, else {DEFAULT_GATEWAY}).",
+    )
+    return option(command)
+
+
+def signing_options(command: Command) -> Command:
+    """`--sign` and `--key`, for flows that only listen to who knows their secret."""
+    for option in (
+        click.option("--key", help="Key to sign with."),
+        click.option(
+            "--sign", metavar="HEADER", help="Sign the body (HMAC-SHA256) in this header, e.g. X-Hub-Signature."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def body_of(data: str | None) -> bytes:
+    """The body that `--data` names, or what is piped in; empty on a terminal."""
+    if data is None:
+        return b"" if is_terminal(sys.stdin) else sys.stdin.buffer.read()
+    if not data.startswith("@"):
+        return data.encode()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as exc:
+        raise click.BadParameter(f"{data[1:]!r} cannot be read: {exc.strerror}.", param_hint="'--data'") from exc
