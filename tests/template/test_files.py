@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from faasflow.config import Settings
 from tests.template.build_folder import ROOT, TEMPLATE
 
 DOCUMENT = yaml.safe_load((TEMPLATE / "template.yml").read_text())
@@ -38,14 +39,18 @@ def test_build_options_list_packages() -> None:
     assert [name for packages in options.values() for name in packages if not re.fullmatch(r"[a-z0-9.+-]+", name)] == []
 
 
-def test_what_the_welcome_message_adds_to_a_stack_file_is_yaml_that_says_all_a_flow_needs() -> None:
+def test_what_the_welcome_message_adds_to_a_stack_file_is_enough_to_serve_a_flow(tmp_path: Path) -> None:
     sample = re.search(r"(?ms)^    labels:.*?(?=^\S)", DOCUMENT["welcome_message"])
     assert sample is not None
     entry = yaml.safe_load(sample[0])
+    (tmp_path / "faasflow-hmac-secret").write_text("a key")
+
+    settings = Settings.from_environment({**entry["environment"], "secret_mount_path": str(tmp_path)})
 
     assert entry["labels"] == {"faas-flow": "1"}
-    assert entry.keys() == {"labels", "annotations", "environment", "secrets"}
-    assert entry["secrets"] == ["faasflow-hmac-secret", "s3-access-key", "s3-secret-key"]
+    assert entry["secrets"] == ["faasflow-hmac-secret"]
+    assert settings.gateway == "http://gateway.openfaas:8080"
+    assert settings.exec_timeout == 60
 
 
 def test_requirements_are_the_runtime_lock() -> None:
