@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -68,14 +65,3 @@ def test_no_flow_fixes_what_the_laptop_and_a_cluster_have_each_of_their_own(flow
 def test_every_flow_says_what_it_shows_and_has_a_test(flow: str) -> None:
     assert load(STACK.functions[flow].handler).__doc__
     assert (EXAMPLES / flow / "handler_test.py").is_file()
-
-
-def test_the_tests_of_the_examples_pass_as_they_do_when_an_image_is_built(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", str(EXAMPLES)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-
-    assert ran.returncode == 0, ran.stdout + ran.stderr
