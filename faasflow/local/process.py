@@ -150,7 +150,9 @@ class FunctionProcess:
         reasons = [line.removeprefix(_ERROR) for line in self._last if line.startswith(_ERROR)]
         if reasons:
             return reasons[-1]
-        return " | ".join(self._last[-5:]) or f"it ended with exit code {self.exit_code} and said nothing."
+        # What counts of a traceback is its last line.
+        count = 1 if any(line.startswith("  ") for line in self._last) else 5
+        return " | ".join(self._last[-count:]) or f"it ended with exit code {self.exit_code} and said nothing."
 
 
 def process_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

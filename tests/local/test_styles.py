@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from faasflow.local import Gateway
+from tests.support import wait_until
 
 BYTES = bytes(range(256))
 
@@ -99,7 +100,10 @@ def test_an_exception_is_answered_500_with_its_text_and_logged_with_its_tracebac
     gateway = answer.url.partition("/function")[0]
 
     assert (answer.status_code, answer.text) == (500, "ValueError: no such city")
-    assert "Traceback (most recent call last)" in http.get(f"{gateway}/system/logs?name=fn").text
+    wait_until(
+        lambda: "Traceback (most recent call last)" in http.get(f"{gateway}/system/logs?name=fn").text,
+        "the traceback is logged",
+    )
 
 
 def test_a_handler_reaches_its_helpers_in_every_way_that_works_in_a_container(project, start_gateway, http):
