@@ -1,0 +1,205 @@
+"""The routes of a flow function, as a Flask application.
+
+Kept from the original: `POST /` and its commands in the query, `/flow/<id>/forward|pause|resume|stop|state`, and the
+`X-Faas-Flow-…` headers. It decides nothing: each route is one call of the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import MethodNotAllowed
+
+from faasflow.config import Settings, parse_duration
+from faasflow.engine.closing import REQUEST_ID_HEADER, SIGNATURE_HEADER
+from faasflow.engine.engine import Engine
+from faasflow.errors import BadRequestError
+from faasflow.http.answers import answered, error_response, json_response, text_response
+from faasflow.http.auth import Gate
+from faasflow.http.paths import IdConverter, RawPaths, decoded
+from faasflow.transport.headers import header_text
+
+CALLBACK_HEADER = "X-Faas-Flow-Callback-Url"
+LONGEST_LIST = 1000
+
+_OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
+_MARGIN = 1.0
+_PREFERRED_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
+    """The application of one flow. Without settings nobody has to sign, and a caller may wait as long as it likes."""
+    app = Flask("faasflow", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.converters["id"] = IdConverter
+    app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
+    app.register_error_handler(Exception, lambda error: error_response(error, _request_id()))
+    if settings is not None and settings.authenticate_request:
+        app.before_request(_checked(Gate(settings)))
+    _Front(engine, longest_wait=_longest_wait(settings)).add_routes(app)
+    return app
+
+
+class _Front:
+    def __init__(self, engine: Engine, *, longest_wait: float) -> None:
+        self._engine = engine
+        self._longest_wait = longest_wait
+
+    def add_routes(self, app: Flask) -> None:
+        def add(rule: str, view: Callable[..., Response], *methods: str) -> None:
+            app.add_url_rule(rule, view.__name__.strip("_"), view, methods=methods)
+
+        add("/", self._root, "GET", "POST")
+        add("/flow", self._list, "GET")
+        add("/flow/<id:id>", self._story, "GET")
+        add("/flow/<id:id>/state", self._state, "GET")
+        add("/flow/<id:id>/result", self._result, "GET")
+        add("/flow/<id:id>/forward", self._forward, "POST")
+        add("/flow/<id:id>/pause", self._pause, "POST")
+        add("/flow/<id:id>/resume", self._resume, "POST")
+        add("/flow/<id:id>/stop", self._stop, "POST")
+        add("/_/health", self._health, "GET")
+        add("/_/ready", self._ready, "GET")
+
+    def _root(self) -> Response:
+        """The original's dispatcher: a command in the query, else a start."""
+        query = dict(reversed(parse_qsl(_query_text(), keep_blank_values=True)))
+        if query.get("export-dag", "").lower() == "true":
+            return self._export()
+        for name, command in self._commands.items():
+            if name in query:
+                g.request_id = query[name]
+                return command(query[name])
+        if request.method == "HEAD":
+            raise MethodNotAllowed(valid_methods=["GET", "POST"])
+        return self._start()
+
+    @property
+    def _commands(self) -> dict[str, Callable[[str], Response]]:
+        return {
+            "pause-flow": self._pause,
+            "stop-flow": self._stop,
+            "resume-flow": self._resume,
+            "state": self._state,
+        }
+
+    def _start(self) -> Response:
+        wait, query = self._wait()
+        callback = request.headers.get(CALLBACK_HEADER, "").strip()
+        _check_callback(callback)
+        answer = self._engine.start(
+            request.get_data(cache=False), query=query, request_id=_header_id(), callback=callback
+        )
+        if wait and not answer.state.has_ended:
+            answer = self._engine.wait(answer.request_id, wait)
+        response = answered(answer)
+        if callback:
+            response.headers[CALLBACK_HEADER] = header_text(callback)
+        return response
+
+    def _export(self) -> Response:
+        from faasflow.graph.export import to_json
+
+        text = json.dumps(to_json(self._engine.definition()), indent=4)
+        return Response(text + "\n", content_type="application/json")
+
+    def _forward(self, id: str) -> Response:
+        g.request_id = id = request.args.get("id", id)  # where the id would not pass every gateway's path unharmed
+        self._engine.deliver(id, request.get_data(cache=False))
+        return Response(b"")
+
+    def _pause(self, id: str) -> Response:
+        self._engine.pause(id)
+        return text_response(f"Successfully paused request {id}")
+
+    def _resume(self, id: str) -> Response:
+        self._engine.resume(id)
+        return text_response(f"Successfully resumed request {id}")
+
+    def _stop(self, id: str) -> Response:
+        self._engine.stop(id)
+        return text_response(f"Successfully stopped request {id}")
+
+    def _state(self, id: str) -> Response:
+        return text_response(self._engine.state(id).value)
+
+    def _story(self, id: str) -> Response:
+        return json_response(self._engine.story(id))
+
+    def _result(self, id: str) -> Response:
+        wait, _ = self._wait()
+        return answered(self._engine.wait(id, wait) if wait else self._engine.answer(id))
+
+    def _list(self) -> Response:
+        limit, after = request.args.get("limit", "100"), request.args.get("after", "")
+        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= LONGEST_LIST:
+            raise BadRequestError(f"The limit {limit!r} is not a number from 1 to {LONGEST_LIST}.")
+        rows = self._engine.requests(limit=int(limit), after=after)
+        return json_response({"flow": self._engine.flow, "requests": rows})
+
+    def _health(self) -> Response:
+        return text_response("OK")
+
+    def _ready(self) -> Response:
+        self._engine.definition()
+        self._engine.requests(limit=1)
+        return text_response("OK")
+
+    def _wait(self) -> tuple[float, str]:
+        """How many seconds to wait, and the query without that wish."""
+        parts = [part for part in _query_text().split("&") if part]
+        wishes = [part for part in parts if _key_of(part) == "wait"]
+        query = "&".join(part for part in parts if part not in wishes)
+        if not wishes:
+            preferred = _PREFERRED_WAIT.search(request.headers.get("Prefer", ""))
+            return (min(float(preferred[1]), self._longest_wait) if preferred else 0.0), query
+        text = unquote_plus(wishes[0].partition("=")[2])
+        seconds = parse_duration(text)
+        if seconds is None:
+            raise BadRequestError(f"The wait {text!r} is not understood.", hint="Write it like '30s' or '1m30s'.")
+        return min(seconds, self._longest_wait), query
+
+
+def _checked(gate: Gate) -> Callable[[], None]:
+    def check() -> None:
+        if request.endpoint not in _OPEN:
+            gate.check(request.headers.get(SIGNATURE_HEADER, ""), request.get_data())
+
+    return check
+
+
+def _longest_wait(settings: Settings | None) -> float:
+    """An answer must be on its way before the watchdog ends the call at `exec_timeout`."""
+    limit = settings.exec_timeout if settings is not None else 0.0
+    return max(limit - _MARGIN, limit / 2) if limit else float("inf")
+
+
+def _request_id() -> str:
+    """The id that the request names, for an error to say it."""
+    return str(g.get("request_id") or (request.view_args or {}).get("id") or _header_id())
+
+
+def _header_id() -> str:
+    return decoded(request.headers.get(REQUEST_ID_HEADER, "").strip().encode("latin-1", "replace"))
+
+
+def _query_text() -> str:
+    return decoded(request.query_string)
+
+
+def _key_of(part: str) -> str:
+    return unquote_plus(part.partition("=")[0])
+
+
+def _check_callback(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_fine = not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
+    except ValueError:
+        is_fine = False
+    if not is_fine:
+        raise BadRequestError(f"{CALLBACK_HEADER} {url!r} is not an http or https URL.")

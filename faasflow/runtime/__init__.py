@@ -1,0 +1,184 @@
+"""The composition root: a handler and settings become an engine, and an engine becomes a served function."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from faasflow import graph
+from faasflow.config import Settings
+from faasflow.dsl import Flow
+from faasflow.engine.context import Context
+from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
+from faasflow.ports import DataStore, StateStore
+from faasflow.runtime.handler import Handler, load_handler
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from faasflow.engine.engine import Engine
+    from faasflow.engine.parts import Parts
+    from faasflow.http.server import Server
+    from faasflow.ports import Clock, Transport
+
+__all__ = ["Handler", "SystemClock", "build_app", "build_engine", "definer", "load_handler", "serve"]
+
+logger = logging.getLogger(__name__)
+
+AnyStore = TypeVar("AnyStore", StateStore, DataStore)
+
+
+class SystemClock:
+    """The time of the machine."""
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def definer(define: Callable[[Any, Any], Any]) -> Callable[[Context], graph.Definition]:
+    """What runs a handler's `define` for one request. A mistake of its own is a `DefinitionError` too."""
+
+    def defined(context: Context) -> graph.Definition:
+        flow = Flow()
+        try:
+            define(flow, context)
+        except FaasflowError:
+            raise
+        except Exception as error:
+            raise DefinitionError(f"define() failed with {type(error).__name__}: {error}") from error
+        return flow.build()
+
+    return defined
+
+
+def build_engine(
+    handler: Handler, settings: Settings, *, transport: Transport | None = None, clock: Clock | None = None
+) -> Engine:
+    """An engine for the flow of a handler, on stores that are ready."""
+    from faasflow.engine.engine import Engine
+
+    return Engine(_parts(handler, settings, transport=transport, clock=clock))
+
+
+def build_app(handler: Handler, settings: Settings) -> WSGIApplication:
+    """The application of a handler's flow, which is defined once to see whether it can be. Where nothing names the
+    flow, the Host header of each request does."""
+    from faasflow.engine.engine import Engine
+    from faasflow.http import ByHost, create_app
+
+    parts = _parts(handler, settings)
+    engine = Engine(parts)
+    engine.definition()
+    app = create_app(engine, settings=settings)
+    if settings.flow:
+        return app
+    return ByHost(app, lambda name: create_app(Engine(replace(parts, flow=name)), settings=settings))
+
+
+def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
+    """Serve the flow of a handler until SIGTERM or SIGINT, answer what is in flight, and return; in the main thread.
+
+    `name` and `port` go before the environment's. A mistake that can be found before the first request is told in one
+    line on standard error, behind the traceback of the handler's own exception, and ends the process with 1.
+    """
+    from faasflow.http.server import Server
+
+    try:
+        settings = Settings.from_environment(flow=name, port=port)
+        app = build_app(load_handler(handler), settings)
+        server = Server(app, host=settings.host, port=settings.port, threads=settings.threads)
+    except FaasflowError as error:
+        _refuse(error)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logger.info("Flow %r listens on %s:%d.", settings.flow or "(by Host header)", settings.host, server.port)
+    _drain_on_signals(server, settings)
+    server.run()
+
+
+def _parts(
+    handler: Handler, settings: Settings, *, transport: Transport | None = None, clock: Clock | None = None
+) -> Parts:
+    from faasflow import stores
+    from faasflow.engine.parts import Parts
+
+    if transport is None:
+        from faasflow.transport.openfaas import OpenFaasTransport
+
+        transport = OpenFaasTransport(settings.gateway, threads=settings.threads)
+    own_state, own_data = handler.override_state_store, handler.override_data_store
+    return Parts(
+        flow=settings.flow,
+        define=definer(handler.define),
+        state=_ready("state_store", own_state, lambda: stores.open_state_store(settings.state_store)),
+        data=_ready("data_store", own_data, lambda: stores.open_data_store(settings.data_store)),
+        transport=transport,
+        clock=clock or SystemClock(),
+        key=settings.key,
+        default_method=settings.default_method,
+        call_timeout=settings.call_timeout,
+    )
+
+
+def _ready(
+    setting: str, override: Callable[[], AnyStore | None] | None, configured: Callable[[], AnyStore]
+) -> AnyStore:
+    """The handler's own store, else the configured one, made ready."""
+    store = _own(setting, override) if override is not None else None
+    if store is None:
+        try:
+            store = configured()
+        except ConfigError as error:
+            raise ConfigError(f"Setting {setting!r}: {error}", hint=error.hint) from error
+    store.init()
+    return store
+
+
+def _own(setting: str, override: Callable[[], AnyStore | None]) -> AnyStore | None:
+    try:
+        return override()
+    except FaasflowError:
+        raise
+    except Exception as error:
+        raise HandlerError(f"override_{setting}() failed with {type(error).__name__}: {error}") from error
+
+
+def _refuse(error: FaasflowError) -> NoReturn:
+    cause = error.__cause__
+    if isinstance(error, HandlerError | DefinitionError) and cause is not None:
+        frames = cause.__traceback__
+        while frames is not None and not _is_user_code(frames.tb_frame):
+            frames = frames.tb_next
+        traceback.print_exception(type(cause), cause, frames)
+    print(f"faasflow: error: {error} {error.hint}".replace("\n", " ").rstrip(), file=sys.stderr, flush=True)
+    raise SystemExit(1)
+
+
+def _is_user_code(frame: FrameType) -> bool:
+    module = frame.f_globals.get("__name__", "")
+    return not module.startswith(("faasflow.", "importlib.", "_frozen_importlib"))
+
+
+def _drain_on_signals(server: Server, settings: Settings) -> None:
+    from faasflow.http.server import end_soon
+
+    limit = settings.exec_timeout or float("inf")
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
+        end_soon(server, grace=settings.grace if number == signal.SIGTERM else 0.0, limit=limit)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

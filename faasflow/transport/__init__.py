@@ -1,0 +1,1 @@
+"""How a flow function reaches functions, URLs and its own queue."""

@@ -1,0 +1,201 @@
+"""Functions, URLs and the queue over HTTP, through an OpenFaaS gateway."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidHeader, InvalidSchema, InvalidURL, MissingSchema
+from urllib3.exceptions import HTTPError, LocationValueError, ReadTimeoutError
+
+from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, TransportError
+from faasflow.ports import Forward, OutgoingCall, Response
+from faasflow.transport.headers import header_text
+
+REQUEST_ID_HEADER = "X-Faas-Flow-Reqid"
+
+_CONNECT_TIMEOUT = 5.0
+_FORWARD_TIMEOUT = 30.0
+_FORWARDS_AT_ONCE = 16
+_HOSTS = 64
+_CHUNK = 64 * 1024
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_TAKEN = (200, 202)
+_MISTAKES = (InvalidURL, InvalidSchema, MissingSchema, InvalidHeader, LocationValueError, UnicodeError)
+
+
+class OpenFaasTransport:
+    """Reaches functions and the queue through the gateway at a URL, on pooled connections for `threads` threads.
+
+    Proxies and logins of the environment are not used, cookies are not kept, and a redirect is followed only to the
+    same scheme, host and port. Whatever of a header is not printable ASCII is sent percent-encoded. Nothing is sent
+    twice. After a fork each process has connections of its own.
+    """
+
+    def __init__(self, gateway: str, *, threads: int = 32) -> None:
+        self._gateway = gateway.rstrip("/")
+        self._connections = threads + _FORWARDS_AT_ONCE
+        self._opened: tuple[int, requests.Session] | None = None
+
+    def function_url(self, name: str) -> str:
+        """Where the gateway serves the function `name` (or `name.namespace`), also with a path behind it."""
+        return f"{self._gateway}/function/{quote(name)}"
+
+    def call(self, call: OutgoingCall) -> Response:
+        """Make the call once and return whatever was answered; see `Transport.call`. The timeout counts anew for the
+        body, so that a slow answer may take up to twice as long."""
+        what = f"Function {call.function!r}" if call.function else f"URL {_shown(call.url)!r}"
+        with _translated(what, call.timeout):
+            answer = self._session.request(
+                call.method,
+                _with_query(call.url, call.query),
+                headers={name: header_text(value) for name, value in call.headers.items()},
+                data=call.body or None,
+                timeout=(min(_CONNECT_TIMEOUT, call.timeout), call.timeout),
+                stream=True,
+            )
+            with answer:
+                return Response(answer.status_code, dict(answer.headers), _read(answer, what, call.timeout))
+
+    def forward(self, messages: Sequence[Forward]) -> None:
+        """Queue messages through `/async-function/`, several at a time; see `Transport.forward`."""
+        if len(messages) == 1:
+            return self._forward(messages[0])
+        pool = ThreadPoolExecutor(_FORWARDS_AT_ONCE, thread_name_prefix="forward")
+        try:
+            for _ in pool.map(self._forward, messages):
+                pass
+        finally:
+            # One that was refused means that all are sent again: the rest need not try.
+            pool.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        """Close the connections. Calling it again is fine, and so is using the transport afterwards."""
+        self._session.close()
+
+    def _forward(self, message: Forward) -> None:
+        url = f"{self._gateway}/async-function/{quote(message.flow)}/flow/{_path_of(message.request_id)}"
+        headers = {"Content-Type": "application/json", REQUEST_ID_HEADER: message.request_id}
+        try:
+            answer = self.call(OutgoingCall("POST", url, headers, [], message.body, _FORWARD_TIMEOUT))
+        except TransportError as error:
+            text = f"A message of request {message.request_id!r} was not queued: {error}"
+            raise ForwardError(text, hint=error.hint) from error
+        if answer.status not in _TAKEN:
+            raise ForwardError(
+                f"A message of request {message.request_id!r} was not queued: the gateway answered {answer.status}.",
+                hint=f"Check that the gateway at {_shown(self._gateway)} has a queue and knows {message.flow!r}.",
+            )
+
+    @property
+    def _session(self) -> requests.Session:
+        # Two threads may each make one: the session that is not kept closes when its call ends.
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            self._opened = opened = (os.getpid(), _new_session(self._connections))
+        return opened[1]
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is None or _origin(urljoin(resp.url, target)) != _origin(resp.url):
+            return None
+        return target
+
+
+def _new_session(connections: int) -> requests.Session:
+    session = _Session()
+    session.trust_env = False  # reading the environment costs more than the call, and Kubernetes fills it
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers["User-Agent"] = "faasflow"
+    adapter = HTTPAdapter(pool_connections=_HOSTS, pool_maxsize=connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _path_of(request_id: str) -> str:
+    """The id in the path, unless a gateway on the way might decode and clean the path: then in the query."""
+    if _PLAIN_ID.fullmatch(request_id):
+        return f"{request_id}/forward"
+    return f"-/forward?id={quote(request_id, safe='', errors='surrogatepass')}"
+
+
+def _with_query(url: str, query: Sequence[tuple[str, str]]) -> str:
+    if not query:
+        return url
+    parts = urlsplit(url)
+    text = "&".join(filter(None, [parts.query, urlencode(query)]))
+    return parts._replace(query=text, fragment="").geturl()
+
+
+def _read(answer: requests.Response, what: str, timeout: float) -> bytes:
+    deadline = time.monotonic() + timeout
+    body = bytearray()
+    while chunk := answer.raw.read1(_CHUNK, decode_content=True):
+        body += chunk
+        if time.monotonic() > deadline:
+            raise _too_slow(what, timeout)
+    return bytes(body)
+
+
+@contextmanager
+def _translated(what: str, timeout: float) -> Iterator[None]:
+    """The one place where the library's errors become ours. Their own texts are left out: they quote whole URLs."""
+    try:
+        yield
+    except FaasflowError:
+        raise
+    except (requests.ReadTimeout, ReadTimeoutError) as exc:
+        raise _too_slow(what, timeout) from exc
+    except requests.ConnectTimeout as exc:
+        text = f"{what} cannot be reached: no connection within {min(_CONNECT_TIMEOUT, timeout):g} s."
+        raise TransportError(text, hint="Check that it runs and that its address is right.") from exc
+    except _MISTAKES as exc:
+        raise TransportError(
+            f"{what} cannot be called: {type(exc).__name__}.",
+            hint="Give a whole http or https URL, and headers with plain names.",
+        ) from exc
+    except (requests.RequestException, HTTPError, OSError) as exc:
+        raise TransportError(
+            f"{what} gave no answer: {_reason(exc)}.", hint="Check that it runs and that its address is right."
+        ) from exc
+
+
+def _too_slow(what: str, timeout: float) -> CallTimeoutError:
+    return CallTimeoutError(
+        f"{what} did not answer within {timeout:g} s.", hint="Give the operation a longer timeout, or call_timeout."
+    )
+
+
+def _reason(exc: BaseException) -> str:
+    """What the operating system said, deep inside the library's errors."""
+    seen: list[BaseException] = []
+    inner: BaseException | None = exc
+    while inner is not None and inner not in seen:
+        seen.append(inner)
+        if isinstance(inner, OSError) and isinstance(inner.strerror, str) and inner.strerror:
+            return inner.strerror
+        causes = [getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__]
+        inner = next((cause for cause in causes if isinstance(cause, BaseException)), None)
+    return type(seen[-1]).__name__
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be secret in it."""
+    base, _, _ = url.partition("?")
+    return re.sub(r"//[^/@]*@", "//", base)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port
