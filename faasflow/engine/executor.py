@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from faasflow import graph
@@ -37,6 +37,7 @@ from faasflow.engine.position import Frame, FrameKind, Phase, Step
 from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
 from faasflow.errors import (
     DefinitionChangedError,
+    DefinitionError,
     FaasflowError,
     StoreUnavailableError,
     TryAgainError,
@@ -44,6 +45,7 @@ from faasflow.errors import (
 
 logger = logging.getLogger(__name__)
 _LONGEST_TRACEBACK = 8000
+_LONGEST_MESSAGE = 4000
 
 Next = tuple[Step, Payload | None]
 """A step to forward, with the value it works on where that is one."""
@@ -94,7 +96,11 @@ class Executor:
 
     def advance(self, work: Work) -> None:
         """Do what the ledger says is to be done for the step of `work`."""
-        snapshot = work.ledger.read(*self._needs(work))
+        try:
+            needs = self._needs(work)
+        except DefinitionError:  # the flow was changed; whether that matters, the request's record says
+            needs = ([work.step.key], [])
+        snapshot = work.ledger.read(*needs)
         request = snapshot.request
         if request is None:
             logger.info("Request %s is not known (any more); its message for %s ends here.", *_names(work))
@@ -111,13 +117,7 @@ class Executor:
     def run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
         """Run the step and record its outcome."""
         try:
-            self._check_definition(work, request)
-            work.context._bind(work.ledger, work.payloads, work.definition, work.step)
-            if work.step.phase is Phase.SPLIT:
-                record, branches = self._split(work, snapshot)
-                self._commit_split(work, request, record, branches)
-                return
-            result = self._join(work, snapshot) if work.step.phase is Phase.JOIN else self._node(work, snapshot)
+            commit = self._outcome(work, request, snapshot)
         except (StoreUnavailableError, TryAgainError):
             raise
         except OperationError as failed:
@@ -125,7 +125,17 @@ class Executor:
         except Exception as error:
             self._fail(work, request, error)
         else:
-            self._commit_result(work, request, result)
+            commit()
+
+    def _outcome(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> Callable[[], None]:
+        """Do the step's work; what is given back records it."""
+        self._check_definition(work, request)
+        work.context._bind(work.ledger, work.payloads, work.definition, work.step)
+        if work.step.phase is Phase.SPLIT:
+            record, branches = self._split(work, snapshot)
+            return lambda: self._commit_split(work, request, record, branches)
+        result = self._join(work, snapshot) if work.step.phase is Phase.JOIN else self._node(work, snapshot)
+        return lambda: self._commit_result(work, request, result)
 
     def _needs(self, work: Work) -> tuple[list[str], list[str]]:
         """The keys and prefixes that the step's input is read from."""
@@ -325,15 +335,24 @@ class Executor:
         """The step is recorded: forward what follows it and has no record yet."""
         data = snapshot.entries[work.step.key]
         if work.step.phase is Phase.SPLIT:
-            self._forward(work, self._unopened(work, load(data, BranchesRecord, work.step.key)))
+            opened = load(data, BranchesRecord, work.step.key)
+            self._forward_again(work, opened.ended, self._unopened(work, opened))
             return
-        result = load(data, NodeRecord, work.step.key).result
+        record = load(data, NodeRecord, work.step.key)
         following = plan.after(work.definition, work.step)
         places = [joins.place(target) for target in following.targets if target.arrival]
         entries: Mapping[str, bytes] = {}
         if places:
             entries = work.ledger.arrive([place.key for place in places], [place.group for place in places]).entries
-        self._forward(work, self._unrecorded(work, self._ready(work, following, entries, result)))
+        self._forward_again(work, record.ended, self._ready(work, following, entries, record.result))
+
+    def _forward_again(self, work: Work, recorded: float, following: list[Next]) -> None:
+        missing = self._unrecorded(work, following)
+        if missing and self._parts.clock.now() - recorded < self._parts.repair_delay:
+            # A double of a message that is being worked on looks the same as the repetition of one that got lost.
+            # Forwarding at once would multiply doubles at every level; waiting a moment tells the two apart.
+            raise TryAgainError(f"What follows {str(work.step)!r} is not recorded yet.")
+        self._forward(work, missing)
 
     def _unopened(self, work: Work, record: BranchesRecord) -> list[Next]:
         chunks = work.ledger.read([], [split.chunks_prefix(work.step)]) if record.run else Snapshot(None, {})
@@ -341,7 +360,7 @@ class Executor:
         if record.input is not None:
             branches = [(option, record.input) for option, _ in branches]
         width = plan.start_width(work.definition, work.step, len(branches))
-        return self._unrecorded(work, self._opened(work, branches, range(width)))
+        return self._opened(work, branches, range(width))
 
     def _unrecorded(self, work: Work, following: list[Next]) -> list[Next]:
         if not following:
@@ -419,7 +438,7 @@ def _failure(step: Step, error: Exception, operation: str) -> Failure:
     return Failure(
         node=step.position.path,
         error_type=type(error).__name__,
-        message=str(error),
+        message=str(error)[:_LONGEST_MESSAGE],
         operation=operation,
         traceback=text[-_LONGEST_TRACEBACK:],
         hint=error.hint if isinstance(error, FaasflowError) else "",

@@ -28,7 +28,8 @@ class _Parked(msgspec.Struct, frozen=True, omit_defaults=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of the engine of one flow. `key` signs messages and callbacks; `call_timeout` is in seconds,
-    `inline_limit` in bytes."""
+    `inline_limit` in bytes. What follows a recorded step is forwarded again only when it has had no record for
+    `repair_delay` seconds."""
 
     flow: str
     define: Callable[[Context], graph.Definition]
@@ -40,6 +41,7 @@ class Parts:
     default_method: str = "POST"
     call_timeout: float = 60.0
     inline_limit: int = INLINE_LIMIT
+    repair_delay: float = 2.0
 
     @property
     def codec(self) -> MessageCodec:

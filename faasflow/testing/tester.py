@@ -49,10 +49,11 @@ class FlowTester:
         state: StateStore | None = None,
         data: DataStore | None = None,
         clock: Clock | None = None,
+        transport: InProcessTransport | None = None,
         key: bytes | None = b"a key for tests",
         inline_limit: int = 32 * 1024,
     ) -> None:
-        self.transport = InProcessTransport()
+        self.transport = transport or InProcessTransport()
         self.state = state or MemoryStateStore()
         self.data = data or MemoryDataStore()
         self.clock = clock or FakeClock()

@@ -41,7 +41,9 @@ def digest(*parts: bytes) -> bytes:
 
 
 def aggregate(uid: str, inputs: dict[str, bytes]) -> bytes:
-    return digest(b"aggregate", uid.encode(), *(part for key, value in inputs.items() for part in (key.encode(), value)))
+    return digest(
+        b"aggregate", uid.encode(), *(part for key, value in inputs.items() for part in (key.encode(), value))
+    )
 
 
 def forwarder(data: bytes) -> bytes:

@@ -80,7 +80,9 @@ def test_a_join_costs_nothing_beside_its_nodes(counted: dict, width: int) -> Non
     assert data == 0
 
 
-@pytest.mark.parametrize(("width", "length"), [(0, 1), (1, 1), (2, 3), (64, 1), (65, 1), (200, 2), (1000, 1), (4200, 1)])
+@pytest.mark.parametrize(
+    ("width", "length"), [(0, 1), (1, 1), (2, 3), (64, 1), (65, 1), (200, 2), (1000, 1), (4200, 1)]
+)
 def test_a_foreach_costs_its_nodes_and_little_more(counted: dict, width: int, length: int) -> None:
     def define(flow, context):
         branch = flow.dag().foreach_branch(

@@ -1,0 +1,321 @@
+"""One delivery: what is recorded, what is forwarded, and what a refusing queue or a changed flow leaves behind."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from faasflow.errors import ForwardError, MessageError, RequestConflictError, RequestNotFoundError, TryAgainError
+from faasflow.stores import open_data_store, open_state_store
+from faasflow.testing import FlowTester, RequestState
+from faasflow.testing.transport import InProcessTransport
+
+
+def echo(data: bytes) -> bytes:
+    return data
+
+
+def chain(*names: str, work=echo):
+    def define(flow, context):
+        dag = flow.dag()
+        for name in names:
+            dag.node(name).modify(work)
+        for source, target in zip(names, names[1:], strict=False):
+            dag.edge(source, target)
+
+    return define
+
+
+def foreach(width: int, work=echo, **options):
+    def define(flow, context):
+        dag = flow.dag()
+        branch = dag.foreach_branch(
+            "each",
+            lambda data: {f"k{index}": str(index) for index in range(width)},
+            aggregator=lambda results: b",".join(results.values()),
+            **options,
+        )
+        branch.node("n").modify(work)
+        dag.node("last").modify(echo)
+        dag.edge("each", "last")
+
+    return define
+
+
+class RefusingTransport(InProcessTransport):
+    """A queue that refuses a number of times, then takes everything."""
+
+    refusals = 0
+
+    def forward(self, messages) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise ForwardError("the queue is full")
+        super().forward(messages)
+
+
+def deliver_until_taken(tester: FlowTester) -> int:
+    """Deliver as a queue that repeats what was not done; how often it had to."""
+    repeated = 0
+    pending = tester.transport.pending
+    while pending:
+        message = pending.popleft()
+        try:
+            tester.engine.deliver(message.request_id, message.body)
+        except (ForwardError, TryAgainError):
+            repeated += 1
+            pending.append(message)
+            tester.clock.advance(1)
+    return repeated
+
+
+@pytest.mark.parametrize("define", [chain("a", "b", "c"), foreach(5), foreach(5, max_parallel=2), foreach(0)])
+def test_a_queue_that_refuses_at_any_forward_loses_nothing(define) -> None:
+    expected = FlowTester(define).run(b"x").result
+    for taken in range(12):
+        transport = RefusingTransport()
+        tester = FlowTester(define, transport=transport)
+        started = tester.engine.start(b"x")
+        for _ in range(taken):
+            if transport.pending:
+                message = transport.pending.popleft()
+                tester.engine.deliver(message.request_id, message.body)
+        transport.refusals = 3
+        deliver_until_taken(tester)
+
+        assert tester.outcome(started.request_id).result == expected
+
+
+def test_a_start_that_the_queue_refused_can_be_sent_again_with_its_id() -> None:
+    transport = RefusingTransport()
+    tester = FlowTester(chain("a", "b"), transport=transport)
+    transport.refusals = 1
+
+    with pytest.raises(ForwardError, match="full") as refused:
+        tester.engine.start(b"x", request_id="mine")
+    assert "'mine'" in refused.value.hint
+
+    assert tester.run(b"x", request_id="mine").result == b"x"
+
+
+def test_a_request_whose_flow_was_changed_fails_by_name() -> None:
+    before = FlowTester(chain("a", "b"))
+    started = before.engine.start(b"x")
+    after = FlowTester(chain("c", "d"), state=before.state, data=before.data)
+    for message in before.transport.pending:
+        after.engine.deliver(message.request_id, message.body)
+
+    outcome = after.outcome(started.request_id)
+    assert outcome.state is RequestState.FAILED
+    assert "DefinitionChangedError" in outcome.error
+
+
+def test_a_message_of_another_key_flow_or_request_is_refused() -> None:
+    tester = FlowTester(chain("a", "b"))
+    tester.engine.start(b"x", request_id="r1")
+    message = tester.transport.pending[0].body
+    before = tester.state.list("")
+
+    for forged in (message[:-10], message.replace(b'"a"', b'"b"'), message.replace(b"r1", b"r2"), b"", b"{}", b"\xff"):
+        with pytest.raises(MessageError):
+            tester.engine.deliver("r1", forged)
+    with pytest.raises(MessageError):
+        tester.engine.deliver("r2", message)
+    with pytest.raises(MessageError):
+        FlowTester(chain("a", "b"), key=b"another").engine.deliver("r1", message)
+    with pytest.raises(MessageError):
+        FlowTester(chain("a", "b"), name="other").engine.deliver("r1", message)
+    tester.clock.advance(8 * 86400)
+    with pytest.raises(MessageError, match="expired"):
+        tester.engine.deliver("r1", message)
+
+    assert tester.state.list("") == before
+
+
+def test_a_late_message_of_an_ended_or_forgotten_request_changes_nothing() -> None:
+    tester = FlowTester(chain("a", "b"))
+    started = tester.engine.start(b"x")
+    first = tester.transport.pending[0]
+    tester.drain()
+    before = tester.state.list("")
+
+    tester.engine.deliver(first.request_id, first.body)
+    assert tester.state.list("") == before
+
+    tester.state.configure("flow", started.request_id).cleanup()
+    tester.engine.deliver(first.request_id, first.body)
+    with pytest.raises(RequestNotFoundError):
+        tester.engine.state(started.request_id)
+
+
+def test_the_same_id_and_body_is_answered_alike_and_another_body_is_a_conflict() -> None:
+    calls = []
+
+    def work(data: bytes) -> bytes:
+        calls.append(data)
+        return data.upper()
+
+    for define in (chain("only", work=work), chain("a", "b", work=work)):
+        tester = FlowTester(define)
+        first = tester.run(b"x", request_id="mine")
+        count = len(calls)
+
+        assert tester.run(b"x", request_id="mine") == first
+        with pytest.raises(RequestConflictError, match="'mine'"):
+            tester.engine.start(b"other", request_id="mine")
+        assert len(calls) == count
+
+
+def test_paused_messages_wait_and_resume_forwards_each_once() -> None:
+    ran = []
+    tester = FlowTester(foreach(3, work=lambda data: ran.append(data) or data))
+    started = tester.engine.start(b"x")
+    tester.engine.deliver(started.request_id, tester.transport.pending.popleft().body)
+
+    tester.engine.pause(started.request_id)
+    tester.engine.pause(started.request_id)
+    tester.drain()
+    assert ran == []
+    assert tester.engine.state(started.request_id) is RequestState.PAUSED
+
+    tester.engine.resume(started.request_id)
+    tester.engine.resume(started.request_id)
+    tester.drain()
+    assert sorted(ran) == [b"0", b"1", b"2"]
+    assert tester.outcome(started.request_id).result == b"0,1,2"
+
+
+def test_a_stopped_request_refuses_results_and_starts_nothing_more() -> None:
+    states = []
+    tester: FlowTester
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("a").modify(lambda data: tester.engine.stop(context.request_id) and data)
+        dag.node("b").modify(lambda data: states.append("b ran"))
+        dag.edge("a", "b")
+        flow.finally_(states.append)
+
+    tester = FlowTester(define)
+    outcome = tester.run(b"x", request_id="r")
+
+    assert outcome.state is RequestState.STOPPED
+    assert states == ["stopped"]
+    assert tester.engine.stop("r") is RequestState.STOPPED
+    for command in (tester.engine.pause, tester.engine.resume):
+        with pytest.raises(RequestConflictError, match="STOPPED"):
+            command("r")
+
+
+def test_a_callback_is_repeated_until_it_is_taken_with_one_event_id() -> None:
+    answers = [500, 503, 200]
+    seen = []
+
+    def receive(call):
+        from faasflow.testing import Response
+
+        seen.append((call.headers["X-Faas-Flow-Event-Id"], call.headers["X-Faas-Flow-State"], call.body))
+        return Response(answers.pop(0), {}, b"")
+
+    for define, state, body in (
+        (chain("a", "b"), "FINISHED", b"x"),
+        (chain("only"), "FINISHED", b"x"),
+        (chain("only", work=lambda data: 1 / 0), "FAILED", None),
+    ):
+        answers[:], seen[:] = [500, 503, 200], []
+        tester = FlowTester(define)
+        tester.answer("http://receiver/done", receive)
+        tester.engine.start(b"x", callback="http://receiver/done")
+        deliver_until_taken(tester)
+
+        assert len(seen) == 3
+        assert len(set(seen)) == 1
+        assert seen[0][1] == state
+        assert seen[0][2] == body or json.loads(seen[0][2])["error_type"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_many_threads_that_get_every_message_twice_agree_on_one_result(kind: str, tmp_path: Path) -> None:
+    url = "memory:" if kind == "memory" else f"sqlite://{tmp_path}/flow.db"
+    state, data = open_state_store(url), open_data_store(url)
+    state.init()
+    data.init()
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("join", aggregator=lambda inputs: len(inputs)).modify(echo)
+        for index in range(100):
+            dag.node(f"n{index}").modify(echo)
+        branch = dag.foreach_branch(
+            "each", lambda data: {str(i): str(i) for i in range(150)}, aggregator=lambda results: len(results)
+        )
+        branch.node("n").modify(echo)
+        for index in range(100):
+            dag.edge("each", f"n{index}")
+            dag.edge(f"n{index}", "join")
+
+    tester = FlowTester(define, state=state, data=data)
+    request = tester.engine.start(b"x").request_id
+    deliver_with_threads(tester, threads=8, copies=2)
+
+    outcome = tester.outcome(request)
+    assert (outcome.error, outcome.result) == ("", b"100")
+    assert len(outcome.ran) == len(set(outcome.ran)) == 1 + 150 + 100 + 1
+    state.close()
+    data.close()
+
+
+def deliver_with_threads(tester: FlowTester, *, threads: int, copies: int) -> None:
+    """Deliver every message `copies` times, side by side, until none is left."""
+    pending, under_way = tester.transport.pending, 0
+    changed = threading.Condition()
+    seen = set()
+
+    def deliver(message) -> None:
+        nonlocal under_way
+        again = False
+        try:
+            tester.engine.deliver(message.request_id, message.body)
+        except TryAgainError:
+            again = True
+            tester.clock.advance(0.1)
+        finally:
+            with changed:
+                under_way -= 1
+                if again:
+                    pending.append(message)
+                changed.notify()
+
+    with ThreadPoolExecutor(threads) as pool:
+        with changed:
+            while pending or under_way:
+                while pending:
+                    message = pending.popleft()
+                    number = 1 if message in seen else copies
+                    seen.add(message)
+                    under_way += number
+                    for _ in range(number):
+                        pool.submit(deliver, message)
+                changed.wait(timeout=60)
+
+
+def test_a_message_that_comes_before_its_inputs_asks_to_be_sent_again() -> None:
+    from faasflow.engine import plan
+    from faasflow.engine.message import Message
+    from faasflow.engine.position import Phase, Position, Step
+
+    tester = FlowTester(chain("a", "b"))
+    started = tester.engine.start(b"x")
+    early = Message(started.request_id, Step(Position((), "b"), Phase.NODE))
+    codec = tester.engine._parts.codec
+
+    with pytest.raises(TryAgainError):
+        tester.engine.deliver(started.request_id, codec.encode(early, tester.clock.now()))
+
+    assert plan.first_step(tester.engine.definition()).position.node == "a"
+    tester.drain()
+    assert tester.outcome(started.request_id).state is RequestState.FINISHED
