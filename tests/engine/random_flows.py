@@ -1,4 +1,4 @@
-"""Random flows as plain data, with two ways to run them: through the DSL and engine, and by straightforward recursion."""
+"""Random flows as plain data, and two ways to run them: through the DSL and engine, and by plain recursion."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ def chain(*names: str, work=echo):
         dag = flow.dag()
         for name in names:
             dag.node(name).modify(work)
-        for source, target in zip(names, names[1:], strict=False):
+        for source, target in itertools.pairwise(names):
             dag.edge(source, target)
 
     return define
@@ -290,17 +291,16 @@ def deliver_with_threads(tester: FlowTester, *, threads: int, copies: int) -> No
                     pending.append(message)
                 changed.notify()
 
-    with ThreadPoolExecutor(threads) as pool:
-        with changed:
-            while pending or under_way:
-                while pending:
-                    message = pending.popleft()
-                    number = 1 if message in seen else copies
-                    seen.add(message)
-                    under_way += number
-                    for _ in range(number):
-                        pool.submit(deliver, message)
-                changed.wait(timeout=60)
+    with ThreadPoolExecutor(threads) as pool, changed:
+        while pending or under_way:
+            while pending:
+                message = pending.popleft()
+                number = 1 if message in seen else copies
+                seen.add(message)
+                under_way += number
+                for _ in range(number):
+                    pool.submit(deliver, message)
+            changed.wait(timeout=60)
 
 
 def test_a_message_that_comes_before_its_inputs_asks_to_be_sent_again() -> None:
