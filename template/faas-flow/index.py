@@ -1,18 +1,8 @@
-"""What of-watchdog starts: serves the flow of function/handler.py on port 5000, drains on SIGTERM and exits with 0."""
+"""What of-watchdog starts: serves the flow of function/handler.py with waitress, drains on SIGTERM and ends with 0."""
 
-import sys
 from pathlib import Path
 
-from faasflow.errors import FaasflowError
 from faasflow.runtime import serve
 
-
-def main():
-    try:
-        serve(Path(__file__).parent / "function")
-    except FaasflowError as error:
-        sys.exit(f"faasflow: error: {error} {error.hint}".rstrip())
-
-
 if __name__ == "__main__":
-    main()
+    serve(Path(__file__).parent / "function")

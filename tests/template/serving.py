@@ -43,9 +43,9 @@ class Served:
         assert self.process.poll() is None, f"index.py ended with {self.process.returncode}"
         return self.get_status("/_/ready") == 200
 
-    def get_status(self, path: str) -> int:
+    def get_status(self, path: str, *, timeout: float = 5.0) -> int:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=timeout) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
