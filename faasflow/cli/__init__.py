@@ -6,7 +6,10 @@ import click
 
 import faasflow
 from faasflow.cli.app import App
+from faasflow.cli.completion import completion
+from faasflow.cli.graph import graph
 from faasflow.cli.new import new
+from faasflow.cli.validate import validate
 
 __all__ = ["main"]
 
@@ -23,5 +26,5 @@ def main() -> None:
     """
 
 
-for _command in (new,):
+for _command in (new, validate, graph, completion):
     main.add_command(_command)

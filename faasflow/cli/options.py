@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import click
 
@@ -94,6 +95,11 @@ def signing_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def query_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """The pairs of `--query` as the query of a URL."""
+    return urlencode([*pairs])
 
 
 def body_of(data: str | None) -> bytes:

@@ -1,0 +1,93 @@
+"""`faasflow validate`: whether flows can run, and what is wrong with those that cannot."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from faasflow.cli.app import FAILED
+from faasflow.cli.console import mark, note, show
+from faasflow.cli.inspection import BrokenFlowError, Inspection, Inspector
+from faasflow.cli.options import query_option, query_text, stack_option
+
+if TYPE_CHECKING:
+    from faasflow.cli.target import Target
+
+_AT_ONCE = 2
+
+
+@click.command()
+@click.argument("targets", metavar="[TARGET]...", nargs=-1)
+@stack_option
+@query_option
+@click.pass_context
+def validate(
+    context: click.Context, targets: tuple[str, ...], stack: Path | None, query: list[tuple[str, str]]
+) -> None:
+    """Check flows: load each handler and build its graph, without running it.
+
+    TARGET is a flow of the stack file, a handler.py, or its folder; without one, every flow of the stack file is
+    checked. Ends with 1 if one of them is broken. That a function is called which the stack file does not have is a
+    warning.
+
+    \b
+    Examples:
+      faasflow validate
+      faasflow validate greet
+    """
+    from faasflow.cli.target import Target, find_target, flows, read_stack
+
+    if targets:
+        chosen = [find_target(target, stack) for target in targets]
+    else:
+        whole = read_stack(stack)
+        chosen = [Target(spec.name, whole) for spec in flows(whole)]
+    if not chosen:
+        note("There is no flow in the stack file.")
+    broken = 0
+    for target, found in zip(chosen, _inspected(chosen, query_text(query)), strict=True):
+        _show(target, found)
+        broken += isinstance(found, BrokenFlowError)
+    if broken:
+        context.exit(FAILED)
+
+
+def _inspected(targets: list[Target], query: str) -> Iterator[Inspection | BrokenFlowError]:
+    """What each target is, in order; while one is waited for, the next is under way."""
+    under_way: deque[Inspector] = deque()
+    try:
+        for target in targets:
+            under_way.append(Inspector(target.spec, query=query))
+            if len(under_way) == _AT_ONCE:
+                yield _result(under_way.popleft())
+        while under_way:
+            yield _result(under_way.popleft())
+    finally:
+        for inspector in under_way:
+            inspector.close()
+
+
+def _result(inspector: Inspector) -> Inspection | BrokenFlowError:
+    try:
+        return inspector.wait()
+    except BrokenFlowError as error:
+        return error
+
+
+def _show(target: Target, found: Inspection | BrokenFlowError) -> None:
+    if not isinstance(found, Inspection):
+        show(f"{mark('bad', stream=sys.stdout)} {target.name}: {found.reason}")
+        if found.hint:
+            show(f"  {found.hint}")
+        return
+    nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
+    show(f"{mark('good', stream=sys.stdout)} {target.name}: {nodes}")
+    file = target.stack.path.name if target.stack.path else "there is no stack file"
+    for name, node in found.missing(target.stack).items():
+        sign = mark("warning", stream=sys.stdout)
+        show(f"{sign} {target.name}: node {node!r} calls function {name!r}, which {file} does not have")
