@@ -21,6 +21,13 @@ def test_fails():
     assert False, "as it should"
 """
 
+BROKEN = """
+def define(flow, context):
+    dag = flow.dag()
+    dag.node("here").apply("f")
+    dag.edge("here", "nowhere")
+"""
+
 
 def run_test_stage(python: Path, folder: Path, **arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the last command of the stage as a builder does, with `folder` in the place of /home/app."""
@@ -62,6 +69,18 @@ def test_a_failing_test_ends_the_build(python: Path, flow: Path, tmp_path: Path)
 
     assert done.returncode != 0
     assert "as it should" in done.stdout
+    assert not passed(folder)
+
+
+def test_a_flow_that_cannot_run_ends_the_build_where_no_test_tells(python: Path, flow: Path, tmp_path: Path) -> None:
+    (flow / "handler.py").write_text(BROKEN)
+    (flow / "handler_test.py").write_text("def test_nothing(): ...\n")
+    folder = make_build_folder(flow, tmp_path / "build")
+
+    done = run_test_stage(python, folder)
+
+    assert done.returncode != 0
+    assert "'nowhere'" in done.stdout + done.stderr
     assert not passed(folder)
 
 
