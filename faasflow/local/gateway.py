@@ -16,7 +16,7 @@ from faasflow.local.delivery import Delivery
 from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
 from faasflow.local.queue import Queue
 from faasflow.local.routing import Router, Upstreams, check_durations
-from faasflow.local.server import Server
+from faasflow.local.server import GatewayServer
 from faasflow.local.stack import FunctionSpec, Stack, Style
 from faasflow.local.state import StateDir
 from faasflow.local.supervisor import Supervisor
@@ -66,7 +66,7 @@ class Gateway:
             self._queue = Queue(self._state.queue)
             undo.callback(self._queue.close)
             self._proxy = Proxy(self._router, self._queue, body_limit=body_limit)
-            self._server = Server(self._answer, host=host, port=port, threads=THREADS)
+            self._server = GatewayServer(self._answer, host=host, port=port, threads=THREADS)
             undo.pop_all()
         self._supervisor = Supervisor(specs.values(), environment=self._environment, on_line=on_line)
         for function in self._supervisor.functions.values():
@@ -110,7 +110,7 @@ class Gateway:
         self._watcher.stop(timeout=1)
         self._delivery.stop(until=until)
         # Calls in flight may call back, so the gateway answers until they have ended.
-        self._server.drain(until=until)
+        self._server.wait_idle(until=until)
         self._supervisor.stop(grace=max(1.0, until - time.monotonic()))
         self._close()
 

@@ -16,15 +16,17 @@ import signal
 import stat
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faasflow.errors import FaasflowError, HandlerError
 from faasflow.local.stack import Style
+
+if TYPE_CHECKING:
+    from faasflow.http.server import Server
 
 THREADS = 16
 GRACE = 30.0
@@ -76,7 +78,7 @@ def _serve_flow(options: argparse.Namespace) -> None:
 
 def _serve_plain(options: argparse.Namespace) -> None:
     # Before the handler's folder joins the import path: a helper may bear the name of a module the server needs.
-    from faasflow.local.server import Server
+    from faasflow.http.server import Server
     from faasflow.local.styles import create_app
 
     app = create_app(load_handle(options.handler), style=options.style)
@@ -100,14 +102,11 @@ def _import_handler(folder: Path) -> Any:
     return module
 
 
-def _drain_on_term(server: Any) -> None:
-    def drain() -> None:
-        server.drain(until=time.monotonic() + GRACE)
-        sys.stdout.flush()
-        os._exit(0)
+def _drain_on_term(server: Server) -> None:
+    from faasflow.http.server import end_soon
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=drain, daemon=True).start()
+        end_soon(server, grace=0, limit=GRACE)
 
     signal.signal(signal.SIGTERM, stop)
 

@@ -93,8 +93,8 @@ def test_a_busy_port_is_one_clear_line(project, run_gateway, httpserver):
 
     assert gateway.wait() == 1
     assert gateway.printed == (
-        f"faasflow: error: Port {httpserver.port} on 127.0.0.1 is in use. "
-        "Stop what uses it, or choose another with --port.\n"
+        f"faasflow: error: Port {httpserver.port} on 127.0.0.1 cannot be used: "
+        "Address already in use. Choose another with --port.\n"
     )
 
 
