@@ -76,8 +76,8 @@ class Outcome:
 
 
 class StateStore(Protocol):
-    """A consistent key-value store. Keys are text that is not empty, with `/` between parts; values are bytes up to 512 KB,
-    more is a `ValueTooLargeError`.
+    """A consistent key-value store. Keys are text that is not empty, with `/` between parts; values are bytes up to
+    512 KB, more is a `ValueTooLargeError`.
 
     Every method may raise `StoreUnavailableError` (unknown outcome) and `StoreError` (refused). Thread-safe.
     A read that starts after a write was acknowledged sees it, from any process.
@@ -111,8 +111,8 @@ class StateStore(Protocol):
         """One consistent snapshot of several keys and prefixes in one round trip. Missing keys are left out."""
 
     def transact(self, ops: Sequence[Op]) -> Outcome:
-        """All of `ops` or none, atomically, in one round trip. Each `Check` and `Create` is judged by what was there before,
-        wherever it stands; a key may be written once, twice is a `StoreError`."""
+        """All of `ops` or none, atomically, in one round trip. Each `Check` and `Create` is judged by what was there
+        before, wherever it stands; a key may be written once, twice is a `StoreError`."""
 
     def cleanup(self) -> None:
         """Remove every key of this view (of a whole store only in tests)."""

@@ -13,13 +13,14 @@ from faasflow import graph
 from faasflow.engine import plan
 from faasflow.engine.closing import ON_FAILURE, Closing, ended
 from faasflow.engine.context import Context
-from faasflow.engine.executor import Executor, Work
+from faasflow.engine.executor import Executor
 from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest, index_prefix
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
 from faasflow.engine.payload import size_of
 from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
     ForwardError,

@@ -19,22 +19,21 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from faasflow import graph
-from faasflow.codec import decode_each, encode, parameter_type
 from faasflow.engine import joins, operations, plan, split
 from faasflow.engine.closing import Closing, ended
 from faasflow.engine.context import Context
-from faasflow.engine.ledger import INPUT, Ledger, Snapshot, StoredRequest
+from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.lifecycle import Command, NodeState, RequestState, transition
 from faasflow.engine.message import Message
-from faasflow.engine.operations import Caller, OperationError, call_user_code
+from faasflow.engine.operations import Caller, OperationError
 from faasflow.engine.parts import Parts
-from faasflow.engine.payload import Payload, Payloads
+from faasflow.engine.payload import Payload
 from faasflow.engine.plan import After, Target
-from faasflow.engine.position import Frame, FrameKind, Phase, Step
+from faasflow.engine.position import Phase, Step
 from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.work import Work
 from faasflow.errors import (
     DefinitionChangedError,
     DefinitionError,
@@ -49,24 +48,6 @@ _LONGEST_MESSAGE = 4000
 
 Next = tuple[Step, Payload | None]
 """A step to forward, with the value it works on where that is one."""
-
-
-@dataclass(slots=True)
-class Work:
-    """One delivery under way. `extra` is recorded with its outcome; `ended` is the request, once it has ended here."""
-
-    message: Message
-    definition: graph.Definition
-    context: Context
-    ledger: Ledger
-    payloads: Payloads
-    started: float
-    extra: Mapping[str, bytes] = field(default_factory=dict)
-    ended: RequestRecord | None = None
-
-    @property
-    def step(self) -> Step:
-        return self.message.step
 
 
 class Executor:
@@ -97,7 +78,7 @@ class Executor:
     def advance(self, work: Work) -> None:
         """Do what the ledger says is to be done for the step of `work`."""
         try:
-            needs = self._needs(work)
+            needs = work.needs()
         except DefinitionError:  # the flow was changed; whether that matters, the request's record says
             needs = ([work.step.key], [])
         snapshot = work.ledger.read(*needs)
@@ -106,7 +87,7 @@ class Executor:
             logger.info("Request %s is not known (any more); its message for %s ends here.", *_names(work))
             return
         if request.record.state.has_ended:
-            self._closing.run(work.message.request_id, request.record, work.definition, work.context)
+            self._closing.run(work.request_id, request.record, work.definition, work.context)
         elif request.record.state is RequestState.PAUSED:
             self._park(work, request)
         elif work.step.key in snapshot.entries:
@@ -134,27 +115,9 @@ class Executor:
         if work.step.phase is Phase.SPLIT:
             record, branches = self._split(work, snapshot)
             return lambda: self._commit_split(work, request, record, branches)
-        result = self._join(work, snapshot) if work.step.phase is Phase.JOIN else self._node(work, snapshot)
+        data = work.joined(snapshot) if work.step.phase is Phase.JOIN else self._node(work, snapshot)
+        result = work.payloads.store(f"result/{work.step.position.path}", data)
         return lambda: self._commit_result(work, request, result)
-
-    def _needs(self, work: Work) -> tuple[list[str], list[str]]:
-        """The keys and prefixes that the step's input is read from."""
-        keys, prefixes = [work.step.key], []
-        match plan.inputs(work.definition, work.step):
-            case plan.RequestInput() if work.message.data is None:
-                keys.append(INPUT)
-            case plan.BranchInput(split=opened) if work.message.data is None:
-                keys.append(opened.key)
-            case plan.Predecessors(forwarding=forwarding) if work.message.data is None or len(forwarding) > 1:
-                keys += [entry.key for entry in forwarding]
-            case plan.BranchResults() as results:
-                keys.append(results.split.key)
-                if isinstance(results.body, graph.Foreach):
-                    prefixes = [split.chunks_prefix(results.split)]
-                    prefixes += [results.prefix] if results.body.forward else []
-                elif results.body.forward:
-                    keys += [results.key(work.definition, _case(work.step, key)) for key in results.body.dags]
-        return keys, prefixes
 
     def _check_definition(self, work: Work, request: StoredRequest) -> None:
         if request.record.fingerprint != work.definition.fingerprint:
@@ -163,20 +126,15 @@ class Executor:
                 hint="Start a new request, or deploy the former definition.",
             )
 
-    def _node(self, work: Work, snapshot: Snapshot) -> Payload:
-        node = plan.node_at(work.definition, work.step)
-        data = operations.run(node, self._input(work, snapshot), self._caller(work))
-        return work.payloads.store(f"result/{work.step.position.path}", data)
+    def _node(self, work: Work, snapshot: Snapshot) -> bytes:
+        return operations.run(work.node, work.input(snapshot), self._caller(work))
 
     def _caller(self, work: Work) -> Caller:
         parts = self._parts
-        return Caller(
-            parts.transport, parts.flow, work.message.request_id, work.step, parts.default_method, parts.call_timeout
-        )
+        return Caller(parts.transport, parts.flow, work.request_id, work.step, parts.default_method, parts.call_timeout)
 
     def _split(self, work: Work, snapshot: Snapshot) -> tuple[BranchesRecord, split.Branches]:
-        node = plan.node_at(work.definition, work.step)
-        data = self._input(work, snapshot)
+        node, data = work.node, work.input(snapshot)
         if isinstance(node.body, graph.Foreach):
             values = split.foreach_values(node, node.body, data)
             ended = self._parts.clock.now()
@@ -187,59 +145,6 @@ class Executor:
         ended = self._parts.clock.now()
         names = tuple((option, shared) for option in options)
         return BranchesRecord(work.started, ended, len(options), _without_values(names), shared), list(names)
-
-    def _join(self, work: Work, snapshot: Snapshot) -> Payload:
-        sources = plan.inputs(work.definition, work.step)
-        assert isinstance(sources, plan.BranchResults)
-        if not sources.body.forward:
-            return work.payloads.store("", b"")
-        opened = load(_entry(snapshot, sources.split.key), BranchesRecord, sources.split.key)
-        kind = FrameKind.FOREACH if isinstance(sources.body, graph.Foreach) else FrameKind.CONDITION
-        results = {}
-        for option, _ in split.read_branches(opened, sources.split, snapshot.entries):
-            key = sources.key(work.definition, Frame(work.step.position.node, kind, option))
-            results[option] = self._result(work, snapshot, key)
-        assert sources.body.aggregator is not None
-        data = _aggregate(sources.body.aggregator, results, work.step.position.node)
-        return work.payloads.store(f"result/{work.step.position.path}", data)
-
-    def _input(self, work: Work, snapshot: Snapshot) -> bytes:
-        match plan.inputs(work.definition, work.step):
-            case plan.RequestInput():
-                payload = work.message.data or load(_entry(snapshot, INPUT), Payload, INPUT)
-                return work.payloads.load(payload)
-            case plan.BranchInput(opened, frame):
-                return work.payloads.load(work.message.data or self._branch_value(work, snapshot, opened, frame))
-            case plan.Predecessors() as sources:
-                return self._gather(work, snapshot, sources)
-        raise AssertionError("a JOIN has no input of its own")
-
-    def _branch_value(self, work: Work, snapshot: Snapshot, opened: Step, frame: Frame) -> Payload:
-        record = load(_entry(snapshot, opened.key), BranchesRecord, opened.key)
-        if record.input is not None:
-            return record.input
-        return split.read_branch(work.ledger, record, opened, frame.index)[1]
-
-    def _gather(self, work: Work, snapshot: Snapshot, sources: plan.Predecessors) -> bytes:
-        """The input of a node from the results of those before it: edge by edge, then joined."""
-        inputs: dict[str, bytes] = {}
-        forwarding = sources.forwarding
-        for entry in forwarding:
-            if work.message.data is not None and len(forwarding) == 1:
-                value = work.payloads.load(work.message.data)
-            else:
-                value = self._result(work, snapshot, entry.key)
-            if entry.edge.forwarder is not None:
-                what = f"Forwarder of edge {entry.edge.source!r} to {entry.edge.target!r}"
-                value = call_user_code(entry.edge.forwarder, value, what)
-            inputs[entry.id] = value
-        work.context.node_input = inputs
-        if sources.aggregator is not None:
-            return _aggregate(sources.aggregator, inputs, work.step.position.node)
-        return next(iter(inputs.values()), b"")
-
-    def _result(self, work: Work, snapshot: Snapshot, key: str) -> bytes:
-        return work.payloads.load(load(_entry(snapshot, key), NodeRecord, key).result)
 
     def _commit_result(self, work: Work, request: StoredRequest, result: Payload) -> None:
         record = NodeRecord(NodeState.FINISHED, work.started, self._parts.clock.now(), result=result)
@@ -263,7 +168,7 @@ class Executor:
         logger.info("Request %s: node %s finished.", *_names(work))
         if change is not None:
             work.ended = change
-            self._closing.run(work.message.request_id, change, work.definition, work.context)
+            self._closing.run(work.request_id, change, work.definition, work.context)
             return
         self._forward(work, self._ready(work, following, commit.entries, result))
 
@@ -309,7 +214,7 @@ class Executor:
             return None
         if request.record.state.has_ended:
             logger.info("Request %s has ended; the result of %s is refused.", *_names(work))
-            self._closing.run(work.message.request_id, request.record, work.definition, work.context)
+            self._closing.run(work.request_id, request.record, work.definition, work.context)
             return None
         if work.step.key in snapshot.entries:
             self._again(work, snapshot)
@@ -327,7 +232,7 @@ class Executor:
             commit = work.ledger.commit(current, create={key: dump(record), **work.extra}, change=change)
             if commit.is_done:
                 work.ended = change
-                self._closing.run(work.message.request_id, change, work.definition, work.context, error)
+                self._closing.run(work.request_id, change, work.definition, work.context, error)
                 return
             current = self._retry_commit(work)
 
@@ -400,7 +305,7 @@ class Executor:
 
     def _forward(self, work: Work, following: list[Next]) -> None:
         if following:
-            request_id, query = work.message.request_id, work.message.query
+            request_id, query = work.request_id, work.message.query
             self._parts.forward([Message(request_id, step, query, data) for step, data in following])
 
     def _park(self, work: Work, request: StoredRequest) -> None:
@@ -409,28 +314,11 @@ class Executor:
 
 
 def _names(work: Work) -> tuple[str, Step]:
-    return work.message.request_id, work.step
-
-
-def _case(step: Step, option: str) -> Frame:
-    return Frame(step.position.node, FrameKind.CONDITION, option)
+    return work.request_id, work.step
 
 
 def _without_values(branches: Iterable[tuple[str, Payload]]) -> tuple[tuple[str, Payload], ...]:
     return tuple((option, Payload()) for option, _ in branches)
-
-
-def _entry(snapshot: Snapshot, key: str) -> bytes:
-    """A record that has to be there before this step; without it the message came before its time."""
-    try:
-        return snapshot.entries[key]
-    except KeyError:
-        raise TryAgainError(f"{key!r} is not recorded yet.") from None
-
-
-def _aggregate(aggregator: graph.Callback, inputs: Mapping[str, bytes], node: str) -> bytes:
-    what = f"Aggregator of node {node!r}"
-    return encode(aggregator(decode_each(inputs, parameter_type(aggregator), what)), what)
 
 
 def _failure(step: Step, error: Exception, operation: str) -> Failure:

@@ -10,7 +10,7 @@ from typing import Any
 from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
 from faasflow.engine.position import Step
-from faasflow.errors import CallError
+from faasflow.errors import CallError, StoreUnavailableError
 from faasflow.graph import OperationKind
 from faasflow.ports import OutgoingCall, Response, Transport
 
@@ -50,6 +50,8 @@ def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
     for index, operation in enumerate(node.operations):
         try:
             data = _run_one(node, index, operation, data, caller)
+        except StoreUnavailableError:  # asked by way of the context; the node is not to blame
+            raise
         except Exception as error:
             raise OperationError(operation.name, error) from error
     return data

@@ -97,10 +97,15 @@ class FlowTester:
         return self.outcome(answer.request_id)
 
     def drain(self) -> None:
-        """Deliver every message that is waiting, and those that follow from it, in order."""
-        while self.transport.pending:
-            message = self.transport.pending.popleft()
-            self.engine.deliver(message.request_id, message.body)
+        """Deliver every message that is waiting, and those that follow from it, in order. One that raises is kept."""
+        pending = self.transport.pending
+        while pending:
+            message = pending.popleft()
+            try:
+                self.engine.deliver(message.request_id, message.body)
+            except BaseException:
+                pending.appendleft(message)
+                raise
 
     def outcome(self, request_id: str) -> Outcome:
         """What became of a request so far."""

@@ -319,3 +319,26 @@ def test_a_message_that_comes_before_its_inputs_asks_to_be_sent_again() -> None:
     assert plan.first_step(tester.engine.definition()).position.node == "a"
     tester.drain()
     assert tester.outcome(started.request_id).state is RequestState.FINISHED
+
+
+def test_a_store_that_is_away_during_user_code_fails_no_node() -> None:
+    from faasflow.errors import StoreUnavailableError
+    from faasflow.stores.memory import MemoryStateStore
+    from faasflow.testing.faults import FlakyStore
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("a").modify(lambda data: context.set("k", data) or data)
+        dag.node("b").modify(lambda data: context.get("k") + data)
+        dag.edge("a", "b")
+
+    is_away = True
+    state = FlakyStore(MemoryStateStore(), before=lambda operation: is_away and operation.name == "get")
+    tester = FlowTester(define, state=state)
+    started = tester.engine.start(b"x")
+    with pytest.raises(StoreUnavailableError):
+        tester.drain()
+    assert tester.engine.state(started.request_id) is RequestState.RUNNING
+
+    is_away = False
+    assert tester.run(b"x", request_id=started.request_id).result == b"xx"
