@@ -114,8 +114,10 @@ class Node:
         for option, code in handlers.items():
             if code is not None:
                 self._dag._callable(code, f"{option} of {what}")
-        if timeout is not None and not timeout > 0:
-            raise self._dag._error(f"The timeout of {what} is {timeout!r}. Give a number of seconds above 0.")
+        self._dag._check(_is_mapping, headers, f"headers of {what}", "Give a dict.")
+        self._dag._check(_is_mapping, query, f"query of {what}", "Give a dict.")
+        self._dag._check(_is_text, method, f"method of {what}", "Give a text such as 'PUT'.")
+        self._dag._check(_is_duration, timeout, f"timeout of {what}", "Give a number of seconds above 0.")
         return self._append(
             graph.Operation(
                 kind,
@@ -167,6 +169,8 @@ class Dag:
         """The node `id`, made at the first call. `aggregator` is given `{id of predecessor: data}` and its result is
         what the node works on."""
         node = self._nodes.get(self._text(id, "node()", "an id"))
+        if aggregator is not None:
+            self._callable(aggregator, f"aggregator of node {id!r}")
         if node is None:
             node = self._nodes[id] = Node(self, id, len(self._nodes) + 1)
             self._order.add(id)
@@ -196,6 +200,8 @@ class Dag:
             raise self._error(f"sub_dag({id!r}) got {type(dag).__name__}. Give it a Dag.")
         if dag is self or dag in self._ancestors():
             raise self._error(f"sub_dag({id!r}) would put the DAG into itself. Give it a DAG of its own.")
+        if aggregator is not None:
+            self._callable(aggregator, f"aggregator of node {id!r}")
         node = self._vacant(id, "sub_dag()")
         if aggregator is not None:
             self._set_aggregator(node, aggregator)
@@ -231,8 +237,7 @@ class Dag:
         branches run at a time. With `forward=False` the results are not collected and the node's own result is empty.
         """
         self._callable(split, f"foreach of node {id!r}")
-        if max_parallel is not None and (not isinstance(max_parallel, int) or max_parallel < 1):
-            raise self._error(f"max_parallel of node {id!r} is {max_parallel!r}. Give a whole number above 0, or None.")
+        self._check(_is_count, max_parallel, f"max_parallel of node {id!r}", "Give a whole number above 0, or None.")
         node = self._dynamic(id, "foreach_branch()", aggregator, forward)
         body = _ForeachBody(split, self._inner(node), aggregator, forward, max_parallel)
         node._body = body
@@ -250,9 +255,9 @@ class Dag:
         """Run those of the returned DAGs whose key is in the list (or is the text) that `choose(data)` gives, all with
         the same input. `aggregator` and `forward` as in `foreach_branch`, in the order of `keys`."""
         self._callable(choose, f"condition of node {id!r}")
-        if isinstance(keys, str | bytes):
+        if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise self._error(f"conditional_branch({id!r}) got the keys {keys!r}. Give a list of texts.")
-        options = list(dict.fromkeys(keys))
+        options = list(keys)
         if not options or not all(isinstance(option, str) for option in options):
             raise self._error(f"conditional_branch({id!r}) got the keys {options!r}. Give at least one text.")
         node = self._dynamic(id, "conditional_branch()", aggregator, forward)
@@ -290,7 +295,6 @@ class Dag:
         return self.node(id)
 
     def _set_aggregator(self, node: Node, aggregator: graph.Callback) -> None:
-        self._callable(aggregator, f"aggregator of node {node.id!r}")
         if node._aggregator not in (None, aggregator):
             raise self._error(f"Node {node.id!r} has an aggregator already. Give it once.")
         node._aggregator = aggregator
@@ -339,13 +343,18 @@ class Dag:
             raise self._error(f"{call} got {value!r} for {noun}. Give a text that is not empty.")
         return value
 
+    def _check(self, is_right: Callable[[Any], bool], value: Any, what: str, way_out: str) -> None:
+        if value is not None and not is_right(value):
+            raise self._error(f"The {what} is {value!r}. {way_out}")
+
     def _callable(self, code: Any, what: str) -> None:
         if not callable(code):
             raise self._error(f"The {what} is {code!r}. Give a callable of one parameter.")
 
     def _build(self, dag_id: str) -> graph.Dag:
         if not self._nodes:
-            raise self._error(f"It has no node. {self._empty_hint()}")
+            where = f" ({self._parent._where})" if self._parent else ""
+            raise DefinitionError(f"DAG {self._label!r}{where}: It has no node. {self._empty_hint()}")
         edges = list(self._edges.values())
         targets = {edge.target for edge in edges}
         starts = [id for id in self._nodes if id not in targets]
@@ -518,6 +527,22 @@ def _pairs(query: Values) -> Iterable[tuple[str, str]]:
     for key, value in query.items():
         for one in [value] if isinstance(value, str) or not isinstance(value, Iterable) else value:
             yield str(key), str(one)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _name_of(code: Any) -> str:
