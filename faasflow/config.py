@@ -21,7 +21,7 @@ SECRETS = "/var/openfaas/secrets"
 HMAC_SECRET = "faasflow-hmac-secret"
 DEFAULT_TIMEOUT = 30.0  # of-watchdog's, for read_timeout, write_timeout and exec_timeout
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|ms|s|m|h)")
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _METHOD = re.compile(r"[A-Z]+")
@@ -89,14 +89,9 @@ def parse_duration(text: str) -> float | None:
     if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         return float(text)
     parts = _DURATION.findall(text)
-    if not parts or "".join(parts) != text:
+    if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
-    return sum(_part(part) for part in parts)
-
-
-def _part(text: str) -> float:
-    number = text.rstrip("nuµmsh")
-    return float(number) * _SECONDS[text.removeprefix(number)]
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 class _Reader:

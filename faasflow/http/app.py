@@ -20,7 +20,7 @@ from faasflow.engine.engine import Engine
 from faasflow.errors import BadRequestError
 from faasflow.http.answers import answered, error_response, json_response, text_response
 from faasflow.http.auth import Gate
-from faasflow.http.paths import IdConverter, RawPaths, decoded
+from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
 from faasflow.transport.headers import header_text
 
 CALLBACK_HEADER = "X-Faas-Flow-Callback-Url"
@@ -35,7 +35,7 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     """The application of one flow. Without settings nobody has to sign, and a caller may wait as long as it likes."""
     app = Flask("faasflow", static_folder=None)
     app.url_map.merge_slashes = False
-    app.url_map.converters["id"] = IdConverter
+    app.url_map.converters |= {"id": IdConverter, "last_id": LastIdConverter}
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(Exception, lambda error: error_response(error, _request_id()))
     if settings is not None and settings.authenticate_request:
@@ -55,7 +55,7 @@ class _Front:
 
         add("/", self._root, "GET", "POST")
         add("/flow", self._list, "GET")
-        add("/flow/<id:id>", self._story, "GET")
+        add("/flow/<last_id:id>", self._story, "GET")
         add("/flow/<id:id>/state", self._state, "GET")
         add("/flow/<id:id>/result", self._result, "GET")
         add("/flow/<id:id>/forward", self._forward, "POST")

@@ -28,14 +28,24 @@ class RawPaths:
         return self._app(environ, start_response)
 
 
+_COMMANDS = ("forward", "pause", "resume", "stop", "state", "result")
+
+
 class IdConverter(BaseConverter):
-    """A request id in a route."""
+    """A request id with a command behind it."""
 
     regex = ".+"
     part_isolating = False
 
     def to_python(self, value: str) -> str:
         return decoded(unquote_to_bytes(value))
+
+
+class LastIdConverter(IdConverter):
+    """A request id that ends the path."""
+
+    # Else GET /flow/x/pause would ask for a request "x/pause" instead of being refused.
+    regex = rf"(?!.*/(?:{'|'.join(_COMMANDS)})\Z).+"
 
 
 def decoded(data: bytes) -> str:

@@ -69,7 +69,7 @@ class Server:
         if dispatcher.queue or dispatcher.active_count > 0:
             return True
         channels = [*self._server.active_channels.values()]
-        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return any(channel.request or channel.requests or channel.total_outbufs_len for channel in channels)
 
     def _close_all(self) -> None:
         for channel in [*self._map.values()]:
