@@ -20,6 +20,7 @@ from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
 from faasflow.engine.payload import size_of
 from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.split import is_chunk
 from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
@@ -151,7 +152,7 @@ class Engine:
             "ended": record.ended,
             "query": record.query,
             "failure": record.failure,
-            "nodes": [_node_story(key, value) for key, value in snapshot.entries.items()],
+            "nodes": [_node_story(key, value) for key, value in snapshot.entries.items() if not is_chunk(key)],
         }
 
     def requests(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:

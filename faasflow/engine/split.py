@@ -88,6 +88,11 @@ def chunks_prefix(step: Step) -> str:
     return f"{step.key}#"
 
 
+def is_chunk(key: str) -> bool:
+    """Whether `key` is that of a chunk, not of a record."""
+    return "#" in key
+
+
 def _chunk_key(step: Step, run: str, number: int) -> str:
     return f"{chunks_prefix(step)}{run}/{number:06d}"
 

@@ -303,6 +303,16 @@ def deliver_with_threads(tester: FlowTester, *, threads: int, copies: int) -> No
             changed.wait(timeout=60)
 
 
+def test_the_story_of_a_wide_foreach_counts_its_branches() -> None:
+    tester = FlowTester(foreach(8000))
+
+    outcome = tester.run(b"x")
+
+    assert len(outcome.ran) == 8000 + 2
+    opened = [node for node in tester.engine.story(outcome.request_id)["nodes"] if "branches" in node]
+    assert [(node["path"], node["branches"]) for node in opened] == [("each", 8000)]
+
+
 def test_a_message_that_comes_before_its_inputs_asks_to_be_sent_again() -> None:
     from faasflow.engine import plan
     from faasflow.engine.message import Message
