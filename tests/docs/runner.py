@@ -16,6 +16,7 @@ import doctest
 import io
 import re
 import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -51,6 +52,7 @@ class PageRun:
         with _imports_from(self.folder, self.module), contextlib.chdir(self.folder):
             for block in page.blocks:
                 self._run_block(block)
+            self._validate_handlers(page)
 
     def close(self) -> None:
         self.shell.close()
@@ -78,6 +80,18 @@ class PageRun:
             self._compile(block)
         elif block.language in PARSERS:
             CHECKS[block.language](block)
+
+    def _validate_handlers(self, page: Page) -> None:
+        """Every handler that is still there when the page ends must be a flow that can run."""
+        for block in page.blocks:
+            if block.file and "def define(" in block.text and (self.folder / block.file).exists():
+                self._validate(block, block.file)
+
+    def _validate(self, block: Block, name: str) -> None:
+        command = [sys.executable, "-m", "faasflow.cli", "validate", name]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise PageError(block.line, f"{name} is no flow that can run: {done.stdout}{done.stderr}")
 
     def _python(self, block: Block) -> None:
         before = dict(vars(self.module))

@@ -161,6 +161,18 @@ def test_a_file_of_a_known_language_is_checked(tmp_path: Path) -> None:
     fails(tmp_path, 3, "This is no yaml", "<!-- file: stack.yml -->\n" + fenced("yaml", "a: [1"))
 
 
+def test_a_handler_file_must_be_a_flow_that_can_run(tmp_path: Path) -> None:
+    handler = fenced("python", "from faasflow import Dag", "def define(flow, context):", "    flow.sync_node()")
+
+    fails(tmp_path, 3, "greet/handler.py is no flow that can run", "<!-- file: greet/handler.py -->\n" + handler)
+
+
+def test_a_handler_file_that_is_a_flow_passes(tmp_path: Path) -> None:
+    handler = fenced("python", "def define(flow, context):", "    flow.sync_node().apply('greet')")
+
+    run(tmp_path, "<!-- file: greet/handler.py -->\n" + handler)
+
+
 def test_hidden_blocks_run(tmp_path: Path) -> None:
     run(tmp_path, "<!-- hidden: python\na = 1\n-->\n\n" + fenced("python", "assert a == 1"))
 
