@@ -546,6 +546,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _name_of(code: Any) -> str:
+    code = getattr(code, "func", code)  # what a functools.partial calls
     name = getattr(code, "__name__", type(code).__name__)
     return "modifier" if name == "<lambda>" else str(name)
 
