@@ -34,11 +34,12 @@ class Settings:
 
     `flow` is empty if neither the configuration nor the platform names the flow; then the Host header does. `key` signs
     messages between nodes, and callers sign their requests with it; without one messages are not signed. `grace` is how
-    long to go on accepting after SIGTERM.
+    long to go on accepting after SIGTERM. `threads` requests are worked on at a time, and as many more may wait for
+    results.
     """
 
-    state_store: str
-    data_store: str
+    state_store: str = field(repr=False)
+    data_store: str = field(repr=False)
     flow: str = ""
     gateway: str = GATEWAY
     key: bytes | None = field(default=None, repr=False)

@@ -48,7 +48,7 @@ def error_response(error: Exception, request_id: str) -> Response:
         return _error(error.status, error.message, request_id, error.hint)
     if isinstance(error, HTTPException):
         return _refused(error, request_id)
-    logger.error("Request %s: unexpected %s.", request_id or "-", type(error).__name__, exc_info=error)
+    logger.error("Request %r: unexpected %s.", request_id, type(error).__name__, exc_info=error)
     return _error(500, "The function met an unexpected error.", request_id, "Its log says more.")
 
 
@@ -92,7 +92,7 @@ def _refused(error: HTTPException, request_id: str) -> Response:
     status = error.code or 500
     response = _error(status, f"{error.name}.", request_id, _HINTS.get(status, error.description or ""))
     for name, value in error.get_headers():
-        if name.lower() in ("allow", "location"):
+        if name.lower() == "allow":
             response.headers[name] = value
     return response
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from threading import BoundedSemaphore
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from flask import Flask, Response, g, request
@@ -16,7 +17,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from faasflow.config import Settings, parse_duration
 from faasflow.engine.closing import REQUEST_ID_HEADER, SIGNATURE_HEADER
-from faasflow.engine.engine import Engine
+from faasflow.engine.engine import Answer, Engine
 from faasflow.errors import BadRequestError
 from faasflow.http.answers import answered, error_response, json_response, text_response
 from faasflow.http.auth import Gate
@@ -28,11 +29,15 @@ LONGEST_LIST = 1000
 
 _OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
 _MARGIN = 1.0
+_WAITING = 32
 _PREFERRED_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
-    """The application of one flow. Without settings nobody has to sign, and a caller may wait as long as it likes."""
+    """The application of one flow. Without settings nobody has to sign, and a caller may wait as long as it likes.
+
+    At most `settings.threads` callers wait for results at a time; the server needs threads besides, since what they
+    wait for comes through it."""
     app = Flask("faasflow", static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"id": IdConverter, "last_id": LastIdConverter}
@@ -40,14 +45,16 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     app.register_error_handler(Exception, lambda error: error_response(error, _request_id()))
     if settings is not None and settings.authenticate_request:
         app.before_request(_checked(Gate(settings)))
-    _Front(engine, longest_wait=_longest_wait(settings)).add_routes(app)
+    waiting = BoundedSemaphore(settings.threads if settings is not None else _WAITING)
+    _Front(engine, longest_wait=_longest_wait(settings), waiting=waiting).add_routes(app)
     return app
 
 
 class _Front:
-    def __init__(self, engine: Engine, *, longest_wait: float) -> None:
+    def __init__(self, engine: Engine, *, longest_wait: float, waiting: BoundedSemaphore) -> None:
         self._engine = engine
         self._longest_wait = longest_wait
+        self._waiting = waiting
 
     def add_routes(self, app: Flask) -> None:
         def add(rule: str, view: Callable[..., Response], *methods: str) -> None:
@@ -67,6 +74,8 @@ class _Front:
 
     def _root(self) -> Response:
         """The original's dispatcher: a command in the query, else a start."""
+        if request.method == "HEAD":  # which must change nothing, while a GET does so here
+            raise MethodNotAllowed(valid_methods=["GET", "POST"])
         query = dict(reversed(parse_qsl(_query_text(), keep_blank_values=True)))
         if query.get("export-dag", "").lower() == "true":
             return self._export()
@@ -74,8 +83,6 @@ class _Front:
             if name in query:
                 g.request_id = query[name]
                 return command(query[name])
-        if request.method == "HEAD":
-            raise MethodNotAllowed(valid_methods=["GET", "POST"])
         return self._start()
 
     @property
@@ -88,15 +95,13 @@ class _Front:
         }
 
     def _start(self) -> Response:
-        wait, query = self._wait()
+        seconds, query = self._wish()
         callback = request.headers.get(CALLBACK_HEADER, "").strip()
         _check_callback(callback)
         answer = self._engine.start(
             request.get_data(cache=False), query=query, request_id=_header_id(), callback=callback
         )
-        if wait and not answer.state.has_ended:
-            answer = self._engine.wait(answer.request_id, wait)
-        response = answered(answer)
+        response = answered(self._wait(answer, seconds))
         if callback:
             response.headers[CALLBACK_HEADER] = header_text(callback)
         return response
@@ -131,8 +136,8 @@ class _Front:
         return json_response(self._engine.story(id))
 
     def _result(self, id: str) -> Response:
-        wait, _ = self._wait()
-        return answered(self._engine.wait(id, wait) if wait else self._engine.answer(id))
+        seconds, _ = self._wish()
+        return answered(self._wait(self._engine.answer(id), seconds))
 
     def _list(self) -> Response:
         limit, after = request.args.get("limit", "100"), request.args.get("after", "")
@@ -149,7 +154,16 @@ class _Front:
         self._engine.requests(limit=1)
         return text_response("OK")
 
-    def _wait(self) -> tuple[float, str]:
+    def _wait(self, answer: Answer, seconds: float) -> Answer:
+        """What is known after the wait. Who comes when too many wait already is not held."""
+        if seconds == 0.0 or answer.state.has_ended or not self._waiting.acquire(blocking=False):
+            return answer
+        try:
+            return self._engine.wait(answer.request_id, seconds)
+        finally:
+            self._waiting.release()
+
+    def _wish(self) -> tuple[float, str]:
         """How many seconds to wait, and the query without that wish."""
         parts = [part for part in _query_text().split("&") if part]
         wishes = [part for part in parts if _key_of(part) == "wait"]

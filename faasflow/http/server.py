@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from waitress import wasyncore  # type: ignore[import-untyped]
 from waitress.server import create_server  # type: ignore[import-untyped]
 
 from faasflow.errors import ConfigError
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 _DAY = 86_400
 _LOOK = 0.02
+_LOOP = 1.0
 _SETTINGS = {
+    "ipv6": False,
     "connection_limit": 1000,
-    "asyncore_use_poll": True,  # select() ends at 1024 file descriptors
     "channel_timeout": _DAY,  # a pooled connection that closes while it is being written to loses that request
     "clear_untrusted_proxy_headers": False,
     "ident": "faasflow",
@@ -34,6 +36,8 @@ class Server:
         # Threads wait for stores and functions, not for the processor: waitress' warnings about its queue mislead.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, object] = {}
+        self._lock = threading.Lock()
+        self._is_closing = False
         try:
             self._server = create_server(app, map=self._map, host=host, port=port, threads=threads, **_SETTINGS)
         except (OSError, ValueError) as exc:
@@ -44,8 +48,12 @@ class Server:
         return int(self._server.effective_port)
 
     def run(self) -> None:
-        """Serve until `close`, from another thread."""
-        self._server.run()
+        """Serve until `close`, which closes every connection."""
+        while not self._is_closing:
+            wasyncore.loop(timeout=_LOOP, use_poll=True, map=self._map, count=1)
+        self._server.task_dispatcher.shutdown(timeout=_LOOP)
+        with self._lock:
+            self._close_all()
 
     def drain(self, *, grace: float, limit: float) -> bool:
         """Accept for `grace` seconds more, then wait until nothing is in flight and every answer is sent, for at most
@@ -60,9 +68,11 @@ class Server:
         return True
 
     def close(self) -> None:
-        """Close every connection and end `run`."""
-        self._server.trigger.pull_trigger(self._close_all)
-        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=5)
+        """End `run`, from another thread. Calling it again is fine."""
+        with self._lock:
+            if not self._is_closing:
+                self._is_closing = True
+                self._server.pull_trigger()
 
     def _is_busy(self) -> bool:
         dispatcher = self._server.task_dispatcher
@@ -72,9 +82,11 @@ class Server:
         return any(channel.request or channel.requests or channel.total_outbufs_len for channel in channels)
 
     def _close_all(self) -> None:
+        # A thread that is still busy will wake the loop when it is done, through a descriptor that must be no other's.
+        kept = self._server.trigger if self._server.task_dispatcher.threads else None
         for channel in [*self._map.values()]:
-            channel.close()  # type: ignore[attr-defined]
-        self._map.clear()
+            if channel is not kept:
+                channel.close()  # type: ignore[attr-defined]
 
 
 def end_soon(server: Server, *, grace: float, limit: float) -> threading.Thread:

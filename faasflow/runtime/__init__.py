@@ -99,7 +99,8 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
     try:
         settings = Settings.from_environment(flow=name, port=port)
         app = build_app(load_handler(handler), settings)
-        server = Server(app, host=settings.host, port=settings.port, threads=settings.threads)
+        # One half works while the other half may wait for results.
+        server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
     except FaasflowError as error:
         _refuse(error)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -157,7 +158,7 @@ def _own(setting: str, override: Callable[[], AnyStore | None]) -> AnyStore | No
 
 def _refuse(error: FaasflowError) -> NoReturn:
     cause = error.__cause__
-    if isinstance(error, HandlerError | DefinitionError) and cause is not None:
+    if isinstance(error, HandlerError | DefinitionError) and cause is not None and not isinstance(cause, FaasflowError):
         frames = cause.__traceback__
         while frames is not None and not _is_user_code(frames.tb_frame):
             frames = frames.tb_next

@@ -13,8 +13,7 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.exceptions import InvalidHeader, InvalidSchema, InvalidURL, MissingSchema
-from urllib3.exceptions import HTTPError, LocationValueError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, TransportError
 from faasflow.ports import Forward, OutgoingCall, Response
@@ -29,7 +28,6 @@ _HOSTS = 64
 _CHUNK = 64 * 1024
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _TAKEN = (200, 202)
-_MISTAKES = (InvalidURL, InvalidSchema, MissingSchema, InvalidHeader, LocationValueError, UnicodeError)
 
 
 class OpenFaasTransport:
@@ -160,7 +158,7 @@ def _translated(what: str, timeout: float) -> Iterator[None]:
     except requests.ConnectTimeout as exc:
         text = f"{what} cannot be reached: no connection within {min(_CONNECT_TIMEOUT, timeout):g} s."
         raise TransportError(text, hint="Check that it runs and that its address is right.") from exc
-    except _MISTAKES as exc:
+    except ValueError as exc:  # a URL, method or header that is none
         raise TransportError(
             f"{what} cannot be called: {type(exc).__name__}.",
             hint="Give a whole http or https URL, and headers with plain names.",

@@ -26,7 +26,8 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(tester: FlowTester, *, threads: int = 8, **changes: Any) -> Client:
-            return stack.enter_context(served(front(tester, **changes), threads=threads))
+            app = front(tester, threads=threads, **changes)
+            return stack.enter_context(served(app, threads=2 * threads))
 
         yield start
 

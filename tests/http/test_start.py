@@ -28,12 +28,14 @@ def test_a_get_starts_a_flow_as_in_the_original(shout: Client) -> None:
     assert shout.get("/").status == 200
 
 
-def test_a_head_starts_nothing(serve: Serve) -> None:
-    tester = FlowTester(lambda flow, context: flow.sync_node().modify(bytes.upper))
-    reply = serve(tester).send("HEAD", "/")
+@pytest.mark.parametrize("query", ["", "pause-flow=r1", "stop-flow=r1"])
+def test_a_head_changes_nothing(serve: Serve, chain: FlowTester, query: str) -> None:
+    chain.engine.start(b"x", request_id="r1")
+    before = contents(chain.state)
+    reply = serve(chain).send("HEAD", f"/?{query}")
 
     assert (reply.status, reply.headers["allow"]) == (405, "GET, POST")
-    assert contents(tester.state) == {}
+    assert contents(chain.state) == before
 
 
 def test_options_name_the_methods_of_a_path(shout: Client) -> None:

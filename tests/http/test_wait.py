@@ -112,3 +112,22 @@ def test_nobody_waits_longer_than_the_watchdog_lets_a_call_take(serve: Serve, ch
 
     assert reply.status == 202
     assert time.monotonic() - started < 1.2
+
+
+def test_callers_who_wait_leave_threads_for_what_they_wait_for(serve: Serve, chain: FlowTester) -> None:
+    client = serve(chain, threads=2)
+    replies: list[Any] = []
+    waiting = [
+        threading.Thread(target=lambda: replies.append(client.start(b"x", query="wait=30s")), daemon=True)
+        for _ in range(2)
+    ]
+    for thread in waiting:
+        thread.start()
+    wait_until(lambda: len(chain.transport.pending) == 2, "both starts to be taken")
+    third = client.start(b"x", query="wait=30s")
+    deliver_all(chain, client)
+    for thread in waiting:
+        thread.join()
+
+    assert third.status == 202
+    assert [reply.body for reply in replies] == [b"x12", b"x12"]

@@ -18,6 +18,7 @@ import pytest
 from tests.http.support import Client, Reply
 from tests.support import free_port, wait_until
 
+ROOT = str(Path(__file__).parents[2])
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ class Function:
         (self.folder / f"{name}.py").write_text(textwrap.dedent(code))
 
     def start(self, *, name: str = "sleepy", ready: bool = True, **environ: str) -> subprocess.Popen[str]:
-        own = {"state_dir": str(self.folder / "state"), "validate_request": "false", "PYTHONPATH": os.getcwd()}
+        own = {"state_dir": str(self.folder / "state"), "validate_request": "false", "PYTHONPATH": ROOT}
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(self.folder), name, str(self.port)],
             env={"PATH": os.environ["PATH"]} | own | environ,
@@ -270,7 +271,7 @@ def test_the_name_and_the_port_come_from_the_environment_where_none_are_given(tm
             f"from pathlib import Path; from faasflow.runtime import serve; serve(Path({str(tmp_path)!r}))",
         ],
         env={
-            "PYTHONPATH": os.getcwd(),
+            "PYTHONPATH": ROOT,
             "OPENFAAS_NAME": "deployed",
             "port": str(port),
             "validate_request": "false",

@@ -185,10 +185,21 @@ def test_a_host_that_does_not_exist_is_a_transport_error(transport: OpenFaasTran
         transport.call(call("http://no-such-host.invalid/"))
 
 
-@pytest.mark.parametrize("url", ["", "func1", "ftp://host/x", "http://", "http://a b/", "http://" + "x" * 70 + ".com"])
-def test_a_url_that_cannot_be_called_is_a_transport_error(transport: OpenFaasTransport, url: str) -> None:
-    with pytest.raises(TransportError):
-        transport.call(call(url))
+@pytest.mark.parametrize(
+    "url", ["", "func1", "ftp://host/x", "http://", "http://a b/", "http://[::1", "http://" + "x" * 70 + ".com"]
+)
+@pytest.mark.parametrize("query", [[], [("a", "1")]])
+def test_a_url_that_cannot_be_called_is_a_transport_error(
+    transport: OpenFaasTransport, url: str, query: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(TransportError, match=r"URL .* (cannot be called|gave no answer)"):
+        transport.call(call(url, query=query))
+
+
+def test_a_method_or_header_that_is_none_is_a_transport_error(transport: OpenFaasTransport) -> None:
+    for changes in ({"method": "GE T\r\n"}, {"headers": {"X-A\r\nX-B": "1"}}, {"headers": {"ü": "1"}}):
+        with pytest.raises(TransportError, match="cannot be called"):
+            transport.call(call("http://127.0.0.1:1/", **changes))
 
 
 def test_a_redirect_on_the_same_host_is_followed(transport: OpenFaasTransport, httpserver: HTTPServer) -> None:
