@@ -80,5 +80,5 @@ def _environment(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",
-        "COLUMNS": "120",
+        "COLUMNS": "80",
     }
