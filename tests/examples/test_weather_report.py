@@ -152,7 +152,7 @@ def test_records_of_one_day_are_enough(tester: FlowTester) -> None:
     assert "ordinary no year stands out" in lines
 
 
-def test_an_empty_report_dir_means_the_folder_reports_beside_the_gateway(
+def test_without_report_dir_the_page_goes_to_the_folder_reports(
     tester: FlowTester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("report_dir")
