@@ -8,7 +8,11 @@ import faasflow
 from faasflow.cli.app import App
 from faasflow.cli.completion import completion
 from faasflow.cli.graph import graph
+from faasflow.cli.invoke import invoke
+from faasflow.cli.listing import list_, state
 from faasflow.cli.new import new
+from faasflow.cli.run import run
+from faasflow.cli.up import up
 from faasflow.cli.validate import validate
 
 __all__ = ["main"]
@@ -19,6 +23,9 @@ __all__ = ["main"]
 def main() -> None:
     """Write, run and look at flows of OpenFaaS functions.
 
+    Results go to stdout, everything else to stderr. Ends with 0, with 1 when something failed, 2 when it was misused,
+    130 after Ctrl-C.
+
     \b
     Example:
       faasflow new greet
@@ -26,5 +33,5 @@ def main() -> None:
     """
 
 
-for _command in (new, validate, graph, completion):
+for _command in (new, up, run, invoke, list_, state, validate, graph, completion):
     main.add_command(_command)

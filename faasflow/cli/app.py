@@ -40,6 +40,10 @@ class App(click.Group):
             code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are added, which is the one in which they are needed."""
+        return [*self.commands]
+
 
 def _misused(error: click.UsageError) -> int:
     command = error.ctx.command_path if error.ctx else "faasflow"

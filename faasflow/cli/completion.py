@@ -7,7 +7,7 @@ import click
 from faasflow.cli.console import show
 
 
-@click.command()
+@click.command(short_help="Write what a shell needs to complete commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

@@ -29,7 +29,7 @@ def paint(text: str, colour: str, *, stream: TextIO) -> str:
 
 
 def mark(name: str, *, stream: TextIO) -> str:
-    """A sign for `good`, `bad` or `warning`, in its colour; plain letters where the stream cannot show it."""
+    """The sign for `good`, `bad`, `pending` or `warning`, in its colour; plain letters where it cannot be shown."""
     sign, plain, colour = _MARKS[name]
     try:
         sign.encode(stream.encoding or "ascii")
@@ -84,4 +84,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} m"
 
 
-_MARKS = {"good": ("✓", "ok", "green"), "bad": ("✗", "x", "red"), "warning": ("!", "!", "yellow")}
+_MARKS = {
+    "good": ("✓", "ok", "green"),
+    "bad": ("✗", "x", "red"),
+    "warning": ("!", "!", "yellow"),
+    "pending": ("·", "-", "cyan"),
+}

@@ -10,7 +10,7 @@ from faasflow.cli.console import show
 from faasflow.cli.options import query_option, query_text, stack_option
 
 
-@click.command()
+@click.command(short_help="Write a flow's graph as Mermaid, dot or JSON.")
 @click.argument("target")
 @stack_option
 @click.option(

@@ -12,19 +12,19 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from faasflow.errors import DefinitionError, FaasflowError
+from faasflow.naming import escape
 
 if TYPE_CHECKING:
     from faasflow import graph
     from faasflow.local.stack import FunctionSpec, Stack
 
 LIMIT = 60.0
-FORMATS = ("json", "mermaid", "dot")
 
 
 class BrokenFlowError(FaasflowError, ValueError):
@@ -37,11 +37,22 @@ class BrokenFlowError(FaasflowError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A flow that can run: how many nodes it has, which node calls which function first, and its drawings by format."""
+    """A flow that can run.
 
-    nodes: int
+    `waits_for` has every node by its path (without the options of foreach branches), in the order of definition, with
+    the paths that are done before it starts; `None` where the graph alone does not tell. `calls` has every function
+    that is called, with the first node that does; `drawings` the graph by format.
+    """
+
+    waits_for: Mapping[str, list[str] | None]
     calls: Mapping[str, str]
+    has_on_failure: bool
+    has_finally: bool
     drawings: Mapping[str, str] = field(repr=False)
+
+    @property
+    def nodes(self) -> int:
+        return len(self.waits_for)
 
     def missing(self, stack: Stack) -> dict[str, str]:
         """The functions it calls that the stack does not have, each with the first node that calls it."""
@@ -87,6 +98,12 @@ class Inspector:
             self._child.kill()
         self._child.communicate()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _broken(self, reason: str, *, hint: str = "") -> BrokenFlowError:
         return BrokenFlowError(self._spec.name, reason, hint=hint)
 
@@ -112,7 +129,15 @@ def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     except FaasflowError as error:
         folder = handler.resolve() if handler.is_dir() else handler.resolve().parent
         return {"error": error.message + _place(error, folder), "hint": error.hint}
-    return {"nodes": len(list(_nodes(definition.root))), "calls": _calls(definition), "drawings": _draw(definition)}
+    waits_for: dict[str, list[str] | None] = {}
+    _walk(definition.root, "", [], waits_for)
+    return {
+        "waits_for": waits_for,
+        "calls": _calls(definition.root),
+        "has_on_failure": definition.on_failure is not None,
+        "has_finally": definition.finally_ is not None,
+        "drawings": _draw(definition),
+    }
 
 
 def _place(error: BaseException, folder: Path) -> str:
@@ -123,24 +148,44 @@ def _place(error: BaseException, folder: Path) -> str:
     return f" ({found[-1]})" if found and isinstance(error, DefinitionError) else ""
 
 
-def _nodes(dag: graph.Dag) -> Iterator[graph.Node]:
-    from faasflow.graph import inner_dags
+def _walk(dag: graph.Dag, prefix: str, before: list[str] | None, found: dict[str, list[str] | None]) -> None:
+    """Add the nodes of `dag`, whose paths begin with `prefix`; its first node waits for `before`."""
+    from faasflow import graph
 
     for node in dag.nodes.values():
+        path = prefix + escape(node.id)
+        sources = [dag.nodes[edge.source] for edge in dag.predecessors[node.id]]
+        waits_for = [_end(source, prefix) for source in sources] if sources else before
+        if isinstance(node.body, graph.SubDag):
+            _walk(node.body.dag, f"{path}/", waits_for, found)
+            continue
         if not node.is_virtual:
-            yield node
-        for _, inner in inner_dags(node):
-            yield from _nodes(inner)
+            found[path] = waits_for
+        for option, inner in graph.inner_dags(node):
+            is_case = isinstance(node.body, graph.Condition)
+            _walk(inner, f"{path}={escape(option)}/" if is_case else f"{path}/", None, found)
 
 
-def _calls(definition: graph.Definition) -> dict[str, str]:
-    from faasflow.graph import OperationKind
+def _end(node: graph.Node, prefix: str) -> str:
+    """The path of what is recorded when `node` is done: of a sub-DAG, its last node."""
+    from faasflow import graph
+
+    path = prefix + escape(node.id)
+    if isinstance(node.body, graph.SubDag):
+        return _end(node.body.dag.nodes[node.body.dag.end], f"{path}/")
+    return path
+
+
+def _calls(dag: graph.Dag) -> dict[str, str]:
+    from faasflow import graph
 
     calls: dict[str, str] = {}
-    for node in _nodes(definition.root):
+    for node in dag.nodes.values():
         for operation in node.operations:
-            if operation.kind is OperationKind.FUNCTION:
+            if operation.kind is graph.OperationKind.FUNCTION:
                 calls.setdefault(operation.name, node.id)
+        for _, inner in graph.inner_dags(node):
+            calls = {**_calls(inner), **calls}
     return calls
 
 

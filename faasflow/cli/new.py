@@ -30,7 +30,7 @@ def _checked(_context: click.Context, _parameter: click.Parameter, name: str) ->
     return name
 
 
-@click.command()
+@click.command(short_help="Make a flow, its test, and its entry in the stack.")
 @click.argument("name", callback=_checked)
 @click.option("--lang", type=click.Choice([LANG]), default=LANG, help=f"Template of the function (default: {LANG}).")
 @click.option(

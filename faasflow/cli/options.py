@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 import click
 
 from faasflow.cli.console import is_terminal
+
+if TYPE_CHECKING:
+    from faasflow.cli.remote import Signer
 
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 
@@ -78,9 +81,10 @@ def gateway_option(command: Command) -> Command:
     option = click.option(
         "-g",
         "--gateway",
+        metavar="URL",
         envvar="OPENFAAS_URL",
         default=DEFAULT_GATEWAY,
-        help=f"URL of the gateway (default: $OPENFAAS_URL, else {DEFAULT_GATEWAY}).",
+        help=f"The gateway (default: $OPENFAAS_URL, else {DEFAULT_GATEWAY}).",
     )
     return option(command)
 
@@ -100,6 +104,15 @@ def signing_options(command: Command) -> Command:
 def query_text(pairs: Iterable[tuple[str, str]]) -> str:
     """The pairs of `--query` as the query of a URL."""
     return urlencode([*pairs])
+
+
+def signer_of(sign: str | None, key: str | None) -> Signer | None:
+    """What `--sign` and `--key` ask for."""
+    from faasflow.cli.remote import Signer
+
+    if (sign is None) != (key is None):
+        raise click.UsageError("--sign and --key belong together: a header to sign in, and a key to sign with.")
+    return Signer(sign, key.encode()) if sign is not None and key is not None else None
 
 
 def body_of(data: str | None) -> bytes:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 2
 
 
-@click.command()
+@click.command(short_help="Check flows without running them.")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @stack_option
 @query_option

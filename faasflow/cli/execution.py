@@ -1,0 +1,164 @@
+"""A request of a flow on a gateway of its own: started, followed to its end, and shown on a terminal meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from faasflow.cli.inspection import Inspection, Inspector
+from faasflow.cli.progress import Progress
+from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, story_of, story_path
+from faasflow.cli.session import Session, session
+from faasflow.cli.story import Story, is_closed, running
+from faasflow.cli.target import Target
+from faasflow.engine.lifecycle import RequestState
+from faasflow.errors import FaasflowError
+
+_TICK = 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
+_LOOKS = 3.0
+_TRACEBACK_LINES = 12
+_LOG_LINES = 10
+
+
+class RunError(FaasflowError):
+    """A request that cannot be started, or does not come to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that was recorded of the request, its result or what `on_failure` returned, and what to show of a failure."""
+
+    story: Story
+    body: bytes | None
+    log: Sequence[str] = ()
+
+    @property
+    def is_success(self) -> bool:
+        return bool(self.story["state"] == RequestState.FINISHED)
+
+
+def execute(
+    target: Target, body: bytes, *, query: str, request_id: str, timeout: float, state_dir: Path | None
+) -> Outcome:
+    """Run one request to its end; nothing that was started for it is left. `RunError` if it cannot start or does not
+    end within `timeout` seconds."""
+    until = time.monotonic() + timeout
+    with (
+        Progress(sys.stderr) as progress,
+        Inspector(target.spec, query=query) as inspector,
+        session(target.stack, state_dir, on_notice=progress.say) as own,
+    ):
+        # The process of the flow starts while the plan is made.
+        own.calls.submit(own.remote.call, target.name, "/_/ready", method="GET")
+        progress.wait(f"starting {target.name}")
+        plan = inspector.wait()
+        _refuse_missing(plan, target)
+        return _Run(own, target, plan, until, progress).execute(body, query=query, request_id=request_id)
+
+
+class _Run:
+    """One request, from its start on. `until` is in the time of `time.monotonic`."""
+
+    def __init__(self, own: Session, target: Target, plan: Inspection, until: float, progress: Progress) -> None:
+        self._own = own
+        self._target = target
+        self._plan = plan
+        self._until = until
+        self._progress = progress
+
+    def execute(self, body: bytes, *, query: str, request_id: str) -> Outcome:
+        """Start it and follow it to its end."""
+        headers = {REQUEST_ID: request_id} if request_id else {}
+        call = self._own.calls.submit(self._own.remote.call, self._target.name, query=query, headers=headers, body=body)
+        id = self._started(call)
+        self._progress.begin(f"{self._target.name}, request {id}", self._plan.waits_for)
+        story = self._follow(id)
+        self._progress.finish(story)
+        return Outcome(story, self._body(story), self._log(story))
+
+    def _started(self, call: Future[requests.Response]) -> str:
+        """The request's id once it is started; a synchronous flow has ended by then."""
+        while True:
+            try:
+                answer = call.result(timeout=_TICK)
+            except TimeoutError:
+                self._check_time("")
+                self._progress.wait(f"waiting for {self._target.name}")
+                continue
+            if STATE not in answer.headers:
+                checked(answer)
+                raise RunError(f"{self._target.name!r} did not answer as a flow does.")
+            return answer.headers[REQUEST_ID]
+
+    def _follow(self, request_id: str) -> Story:
+        pause = _FIRST_PAUSE
+        plan = self._plan
+        while True:
+            began = time.monotonic()
+            story = self._story(request_id)
+            if story and is_closed(story, has_on_failure=plan.has_on_failure, has_finally=plan.has_finally):
+                return story
+            if story:
+                self._progress.update(story)
+            self._check_time(f" Running: {', '.join(running(story, plan.waits_for))}." if story else "")
+            # To look at a request with many nodes takes time that its nodes could use.
+            time.sleep(max(pause, _LOOKS * (time.monotonic() - began)))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _story(self, request_id: str) -> Story | None:
+        """What is recorded now; nothing while the flow's process starts anew."""
+        try:
+            return story_of(self._own.remote.read(self._target.name, story_path(request_id)))
+        except RemoteError as error:
+            if error.code < 500:
+                raise
+            return None
+
+    def _check_time(self, details: str) -> None:
+        if time.monotonic() > self._until:
+            raise RunError(
+                f"Flow {self._target.name!r} did not end in time.{details}",
+                hint="Give it more with --timeout, or look at what its functions wrote with `faasflow up`.",
+            )
+
+    def _body(self, story: Story) -> bytes | None:
+        if story["state"] != RequestState.FINISHED and not _has_answer(story):
+            return None
+        path = f"{story_path(story['request_id'])}/result"
+        return self._own.remote.call(self._target.name, path, method="GET").content
+
+    def _log(self, story: Story) -> Sequence[str]:
+        failure = story["failure"]
+        if not failure:
+            return []
+        function = failure.get("operation", "")
+        if function in self._target.stack.functions:
+            return [f"{function} wrote:", *self._own.logs.tail(function, _LOG_LINES)]
+        traceback = str(failure.get("traceback", ""))
+        return traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
+
+
+def _refuse_missing(plan: Inspection, target: Target) -> None:
+    """Before anything runs: every function that the flow can call must be there."""
+    for name, node in plan.missing(target.stack).items():
+        call = f"Node {node!r} calls function {name!r}"
+        if target.stack.path:
+            raise RunError(
+                f"{call}, which is not in {target.stack.path}.",
+                hint="Add it there, or name another stack file with -f.",
+            )
+        raise RunError(
+            f"{call}, and there is no stack file that has it.",
+            hint="Put a stack.yml with it beside the flow or above, or name one with -f.",
+        )
+
+
+def _has_answer(story: Story) -> bool:
+    return any(node["path"] == "$on_failure" and node.get("result_size") for node in story["nodes"])

@@ -1,0 +1,130 @@
+"""`faasflow invoke`: a call of a flow, or of any function, through a gateway."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from faasflow.cli.console import note, write_result
+from faasflow.cli.options import (
+    body_of,
+    data_option,
+    duration,
+    gateway_option,
+    header,
+    query_option,
+    query_text,
+    signer_of,
+    signing_options,
+)
+from faasflow.errors import FaasflowError
+
+if TYPE_CHECKING:
+    import requests
+
+    from faasflow.cli.remote import Remote
+
+_CALLBACK = "X-Faas-Flow-Callback-Url"
+_PREFER = "Prefer"
+_LONGEST_LOOK = 30
+_PAUSE = 0.1
+
+
+class StillRunningError(FaasflowError, TimeoutError):
+    """A request has not ended in the time that was given to it."""
+
+
+@click.command(short_help="Call a flow or function through a gateway.")
+@click.argument("flow")
+@gateway_option
+@data_option
+@query_option
+@click.option(
+    "-H", "--header", "headers", multiple=True, type=header, metavar="'NAME: VALUE'", help="Header; may be given often."
+)
+@click.option("-a", "--async", "is_async", is_flag=True, help="Put the call into the gateway's queue.")
+@click.option(
+    "--wait",
+    type=duration,
+    metavar="DURATION",
+    help="Wait this long, e.g. 30s, for the result of an asynchronous flow (default: do not wait).",
+)
+@click.option("--callback", metavar="URL", help="Where the flow posts its result, or its failure, at its end.")
+@signing_options
+def invoke(
+    flow: str,
+    gateway: str,
+    data: str | None,
+    query: list[tuple[str, str]],
+    headers: list[tuple[str, str]],
+    is_async: bool,
+    wait: float | None,
+    callback: str | None,
+    sign: str | None,
+    key: str | None,
+) -> None:
+    """Call FLOW, or any function, and write what it answers to stdout; the id of the request goes to stderr.
+
+    A flow of more than one node answers with its id only, unless it is waited for. Ends with 1 if the flow fails, or
+    has not ended when the wait is over.
+
+    \b
+    Examples:
+      faasflow invoke greet --data Ada
+      faasflow invoke report --wait 2m < records.csv > report.html
+      faasflow invoke report --async --callback https://example.com/done
+    """
+    from faasflow.cli.remote import REQUEST_ID, Remote, checked, pairs_in_headers
+    from faasflow.naming import IdMaker
+
+    if is_async and wait is not None:
+        raise click.UsageError("--async and --wait exclude each other: what is in the queue is not waited for.")
+    remote = Remote(gateway, signer=signer_of(sign, key))
+    sent = pairs_in_headers(headers)
+    if callback:
+        sent[_CALLBACK] = callback
+    if is_async:
+        # The answer of the flow is not ours to see, and a queue may deliver twice: an id of our own helps both.
+        sent.setdefault(REQUEST_ID, IdMaker()())
+    if wait is not None:
+        sent.setdefault(_PREFER, _wish(wait))
+    answer = remote.call(flow, query=query_text(query), headers=sent, body=body_of(data), is_async=is_async)
+    request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
+    if is_async and answer.ok:
+        note("Function submitted asynchronously.")
+    if request_id:
+        note(f"request {request_id}")
+    if _is_pending(answer) and wait is not None:
+        answer = _wait(remote, flow, request_id, time.monotonic() + wait)
+    checked(answer)
+    if not _is_pending(answer):
+        write_result(answer.content)
+
+
+def _wait(remote: Remote, flow: str, request_id: str, until: float) -> requests.Response:
+    """Ask for the result until it is there; gateways end a call that takes too long."""
+    from faasflow.cli.remote import story_path
+
+    while (left := until - time.monotonic()) > 0:
+        path = f"{story_path(request_id)}/result"
+        answer = remote.call(flow, path, method="GET", headers={_PREFER: _wish(left)})
+        if not _is_pending(answer):
+            return answer
+        time.sleep(min(_PAUSE, left))
+    raise StillRunningError(
+        f"Request {request_id!r} has not ended yet.", hint=f"See how it gets on: faasflow state {flow} {request_id}"
+    )
+
+
+def _is_pending(answer: requests.Response) -> bool:
+    """Whether it is a flow's word that it goes on."""
+    from faasflow.cli.remote import STATE
+
+    return answer.status_code == 202 and STATE in answer.headers
+
+
+def _wish(seconds: float) -> str:
+    return f"wait={min(math.ceil(seconds), _LONGEST_LOOK)}"

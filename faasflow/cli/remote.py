@@ -1,0 +1,191 @@
+"""Calls to an OpenFaaS gateway, of any kind: functions, flows and the list of both."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+import yaml
+
+from faasflow.errors import ConfigError, FaasflowError, TransportError
+
+REQUEST_ID = "X-Faas-Flow-Reqid"
+STATE = "X-Faas-Flow-State"
+SIGNATURE = "X-Hub-Signature"
+
+_CONNECT_TIMEOUT = 10.0
+_LONGEST_EXCERPT = 500
+_LOGIN_FILE = "config.yml"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class RemoteError(FaasflowError):
+    """The gateway, or a function behind it, answered with a status outside 2xx."""
+
+    def __init__(self, message: str, *, code: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs bodies as `faas-cli invoke --sign HEADER --key KEY` does."""
+
+    header: str
+    key: bytes = field(repr=False)
+
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {self.header: "sha256=" + hmac.new(self.key, body, hashlib.sha256).hexdigest()}
+
+
+class Remote:
+    """A gateway. Its login is that of the URL, else the one that `faas-cli login` stored for it."""
+
+    def __init__(self, url: str, *, signer: Signer | None = None) -> None:
+        self.url = _normal(url)
+        self._signer = signer
+        self._session = requests.Session()
+        # As in Go, whose proxies are never used for this machine.
+        self._session.trust_env = urlsplit(self.url).hostname not in _LOOPBACK
+
+    def close(self) -> None:
+        self._session.close()
+
+    def call(
+        self,
+        function: str,
+        path: str = "/",
+        *,
+        method: str = "POST",
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        is_async: bool = False,
+        timeout: float | None = None,
+    ) -> requests.Response:
+        """Call a function and return its answer, of any status. `TransportError` if there is none; `timeout` is in
+        seconds."""
+        signature = self._signer.headers(body) if self._signer else {}
+        route = "async-function" if is_async else "function"
+        url = f"{self.url}/{route}/{quote(function, safe='')}{path}" + (f"?{query}" if query else "")
+        return self._send(method, url, headers={**(headers or {}), **signature}, body=body, timeout=timeout)
+
+    def read(
+        self, function: str, path: str = "/", *, query: str = "", timeout: float | None = None
+    ) -> requests.Response:
+        """What a flow answers to a GET; `RemoteError` for any other status than 2xx."""
+        return checked(self.call(function, path, method="GET", query=query, timeout=timeout))
+
+    def functions(self) -> list[dict[str, Any]]:
+        """The functions that the gateway knows, by name."""
+        answer = self._send("GET", f"{self.url}/system/functions", headers=_login(self.url), body=b"", timeout=None)
+        if answer.status_code == 401:
+            raise RemoteError(
+                f"The gateway {self.url} wants a login for its list of functions.",
+                code=401,
+                hint=f"Log in with: faas-cli login --gateway {self.url}",
+            )
+        found = _json(checked(answer))
+        if not isinstance(found, list):
+            raise RemoteError(f"{self.url} is no OpenFaaS gateway: it lists no functions.", code=answer.status_code)
+        return sorted(found, key=lambda function: str(function.get("name")))
+
+    def _send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float | None
+    ) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                url,
+                data=body or None,
+                # As bytes: ids and values may hold any text, of which requests would only take Latin-1.
+                headers={name: value.encode() for name, value in headers.items()},
+                timeout=(_CONNECT_TIMEOUT, timeout),
+                allow_redirects=False,
+            )
+        except requests.Timeout as exc:
+            raise TransportError(f"{url} did not answer in time.") from exc
+        except requests.ConnectionError as exc:
+            raise TransportError(
+                f"The gateway {self.url} cannot be reached.",
+                hint="Start one here with `faasflow up`, or name another with --gateway.",
+            ) from exc
+        except (requests.RequestException, ValueError) as exc:
+            raise TransportError(f"{url} cannot be called: {exc}") from exc
+
+
+def story_path(request_id: str) -> str:
+    """Where a flow tells all that it recorded of a request."""
+    return f"/flow/{quote(request_id, safe='')}"
+
+
+def checked(answer: requests.Response) -> requests.Response:
+    """An answer of status 2xx; else `RemoteError` with what it says."""
+    if answer.ok:
+        return answer
+    said = _json(answer)
+    if isinstance(said, dict) and "error" in said:
+        raise RemoteError(str(said["error"]), code=answer.status_code, hint=str(said.get("hint") or ""))
+    text = answer.content[:_LONGEST_EXCERPT].decode("utf-8", "replace").strip()
+    url = urlsplit(answer.url)
+    raise RemoteError(f"{url.path} answered {answer.status_code}: {text or 'nothing'}", code=answer.status_code)
+
+
+def story_of(answer: requests.Response) -> dict[str, Any]:
+    """The JSON object of an answer; `RemoteError` if it holds none, as where the function is no flow."""
+    found = _json(answer)
+    if not isinstance(found, dict):
+        path = urlsplit(answer.url).path
+        raise RemoteError(f"{path} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
+    return found
+
+
+def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers given one by one; those with the same name are joined, as HTTP has it."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _json(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _normal(url: str) -> str:
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        is_fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_fine = False
+    if not is_fine:
+        raise ConfigError(f"Gateway {url!r} is not understood.", hint="Write it like http://127.0.0.1:8080.")
+    return full.rstrip("/")
+
+
+def _login(gateway: str) -> dict[str, str]:
+    """The login that `faas-cli login` keeps for this gateway, as a header."""
+    folder = os.environ.get("OPENFAAS_CONFIG") or "~/.openfaas"
+    try:
+        config = yaml.safe_load((Path(folder).expanduser() / _LOGIN_FILE).read_bytes()) or {}
+        logins = {str(login["gateway"]).rstrip("/"): login for login in config.get("auths") or []}
+        login = logins.get(gateway)
+        if login is None or login.get("auth") != "basic":
+            return {}
+        base64.b64decode(login["token"], validate=True)
+    except (OSError, yaml.YAMLError, AttributeError, LookupError, TypeError, binascii.Error):
+        return {}
+    return {"Authorization": f"Basic {login['token']}"}

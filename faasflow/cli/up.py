@@ -1,0 +1,51 @@
+"""`faasflow up`: the functions of a stack file behind a gateway on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from faasflow.cli.console import paint, show
+from faasflow.cli.options import stack_option
+
+
+@click.command(short_help="Serve the functions of a stack on this machine.")
+@stack_option
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of 127.0.0.1 (default: 8080; 0: any).")
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the queue, the secrets and the flows' stores (default: .faasflow beside the stack file).",
+)
+@click.option("--reload", is_flag=True, help="Start a function anew when its files change.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=8, help="Asynchronous calls delivered at a time (default: 8)."
+)
+def up(stack: Path | None, port: int, state_dir: Path | None, reload: bool, workers: int) -> None:
+    """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C.
+
+    What was taken into the queue and is not done is done after the next start. A second Ctrl-C ends at once.
+
+    \b
+    Examples:
+      faasflow up
+      faasflow up -f team/stack.yml --port 9000 --reload
+    """
+    from faasflow.cli.target import stack_file
+    from faasflow.local import up as serve
+
+    file = stack or stack_file(Path()) or Path()
+    serve(file, port=port, state_dir=state_dir, reload=reload, workers=workers, say=_say)
+
+
+def _say(line: str) -> None:
+    """A line of the gateway or, behind its name in brackets, of a function."""
+    name, bracket, text = line.partition("] ") if line.startswith("[") else ("", "", line)
+    try:
+        show(paint(name + bracket, "cyan", stream=sys.stdout) + text)
+    except BrokenPipeError:
+        # Who read the log went away; who calls the functions did not.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
