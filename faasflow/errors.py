@@ -95,6 +95,11 @@ class TransportError(FaasflowError, ConnectionError):
     status = 502
 
 
+class NoAnswerError(TransportError):
+    """There was no connection to the target of a call, or it was lost before an answer came; the call may have been
+    received."""
+
+
 class CallTimeoutError(TransportError, TimeoutError):
     """A call was not answered within its timeout."""
 

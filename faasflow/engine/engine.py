@@ -171,7 +171,7 @@ class Engine:
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
-        with self._later(work):
+        with self._later(work, is_recorded=False):
             self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
         return self._now(work)
 
@@ -202,11 +202,13 @@ class Engine:
         return self._answer(id, stored)
 
     @contextmanager
-    def _later(self, work: Work) -> Iterator[None]:
-        """What could not be done in the caller's time is done by the queue."""
+    def _later(self, work: Work, *, is_recorded: bool = True) -> Iterator[None]:
+        """What could not be done in the caller's time is done by the queue, once the request is recorded."""
         try:
             yield
         except TryAgainError:
+            if not is_recorded and work.ended is None:
+                raise
             self._parts.forward([work.message])
 
     def _now(self, work: Work) -> Answer:

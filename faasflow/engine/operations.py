@@ -10,7 +10,7 @@ from typing import Any
 from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
 from faasflow.engine.position import Step
-from faasflow.errors import CallError, StoreUnavailableError
+from faasflow.errors import CallError, NoAnswerError, StoreUnavailableError, TryAgainError
 from faasflow.graph import OperationKind
 from faasflow.ports import OutgoingCall, Response, Transport
 
@@ -50,7 +50,7 @@ def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
     for index, operation in enumerate(node.operations):
         try:
             data = _run_one(node, index, operation, data, caller)
-        except StoreUnavailableError:  # asked by way of the context; the node is not to blame
+        except (StoreUnavailableError, TryAgainError):  # the node is not to blame
             raise
         except Exception as error:
             raise OperationError(operation.name, error) from error
@@ -70,7 +70,12 @@ def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: byt
     try:
         call = _outgoing(operation, index, data, caller)
         return _answer(operation, caller.transport.call(call), what)
+    except StoreUnavailableError:
+        raise
     except Exception as error:
+        if isinstance(error, NoAnswerError) and operation.kind is OperationKind.FUNCTION:
+            # Functions are reached through the gateway: that is away, and the delivery is repeated when it is back.
+            raise TryAgainError(str(error), hint=error.hint) from error
         if operation.on_failure is None:
             raise
         return _handled(operation.on_failure, error, what)

@@ -15,7 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, TransportError
+from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, NoAnswerError, TransportError
 from faasflow.ports import Forward, OutgoingCall, Response
 from faasflow.transport.headers import header_text
 
@@ -157,14 +157,14 @@ def _translated(what: str, timeout: float) -> Iterator[None]:
         raise _too_slow(what, timeout) from exc
     except requests.ConnectTimeout as exc:
         text = f"{what} cannot be reached: no connection within {min(_CONNECT_TIMEOUT, timeout):g} s."
-        raise TransportError(text, hint="Check that it runs and that its address is right.") from exc
+        raise NoAnswerError(text, hint="Check that it runs and that its address is right.") from exc
     except ValueError as exc:  # a URL, method or header that is none
         raise TransportError(
             f"{what} cannot be called: {type(exc).__name__}.",
             hint="Give a whole http or https URL, and headers with plain names.",
         ) from exc
     except (requests.RequestException, HTTPError, OSError) as exc:
-        raise TransportError(
+        raise NoAnswerError(
             f"{what} gave no answer: {_reason(exc)}.", hint="Check that it runs and that its address is right."
         ) from exc
 

@@ -10,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from faasflow.errors import ForwardError, MessageError, RequestConflictError, RequestNotFoundError, TryAgainError
+from faasflow.errors import (
+    ForwardError,
+    MessageError,
+    NoAnswerError,
+    RequestConflictError,
+    RequestNotFoundError,
+    TryAgainError,
+)
 from faasflow.stores import open_data_store, open_state_store
-from faasflow.testing import FlowTester, RequestState
+from faasflow.testing import FlowTester, RequestState, Response
 from faasflow.testing.transport import InProcessTransport
 
 
@@ -217,8 +224,6 @@ def test_a_callback_is_repeated_until_it_is_taken_with_one_event_id() -> None:
     seen = []
 
     def receive(call):
-        from faasflow.testing import Response
-
         seen.append((call.headers["X-Faas-Flow-Event-Id"], call.headers["X-Faas-Flow-State"], call.body))
         return Response(answers.pop(0), {}, b"")
 
@@ -301,6 +306,48 @@ def deliver_with_threads(tester: FlowTester, *, threads: int, copies: int) -> No
                 for _ in range(number):
                     pool.submit(deliver, message)
             changed.wait(timeout=60)
+
+
+def test_a_gateway_that_is_away_fails_no_node_but_an_absent_url_does() -> None:
+    away = [NoAnswerError("refused"), NoAnswerError("reset")]
+    handled = []
+
+    def answer(call):
+        if away:
+            raise away.pop()
+        return Response(200, {}, b"answered")
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("a").modify(echo)
+        dag.node("b").apply("f", on_failure=handled.append)
+        dag.node("c").request("http://elsewhere/")
+        dag.edge("a", "b")
+        dag.edge("b", "c")
+
+    tester = FlowTester(define)
+    tester.answer("f", answer)
+    tester.answer("http://elsewhere/", lambda call: answer(away.append(NoAnswerError("no such host"))))
+    started = tester.engine.start(b"x")
+
+    assert deliver_until_taken(tester) == 2
+    assert handled == []
+    outcome = tester.outcome(started.request_id)
+    assert outcome.error == "c: NoAnswerError: no such host"
+
+
+def test_a_caller_is_told_that_the_gateway_is_away_before_anything_is_recorded() -> None:
+    def answer(call):
+        raise NoAnswerError("refused")
+
+    tester = FlowTester(lambda flow, context: flow.sync_node().apply("f"))
+    tester.answer("f", answer)
+
+    with pytest.raises(TryAgainError, match="refused"):
+        tester.engine.start(b"x")
+
+    assert not tester.state.list("")
+    assert not tester.transport.pending
 
 
 def test_the_story_of_a_wide_foreach_counts_its_branches() -> None:
