@@ -261,7 +261,7 @@ def _known(request_id: str, snapshot: Snapshot) -> StoredRequest:
     if snapshot.request is None:
         raise RequestNotFoundError(
             f"Request {request_id!r} is not known.",
-            hint="Check the id; ended requests are removed after the retention time.",
+            hint="Check the id, and that this is the flow it was started on.",
         )
     return snapshot.request
 
