@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import requests
 
+import faasflow
 from faasflow.cli.inspection import Inspection, Inspector
 from faasflow.cli.progress import Progress
 from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, story_of, story_path
@@ -99,10 +101,11 @@ class _Run:
 
     def _follow(self, request_id: str) -> Story:
         pause = _FIRST_PAUSE
+        story: Story | None = None
         plan = self._plan
         while True:
             began = time.monotonic()
-            story = self._story(request_id)
+            story = self._story(request_id) or story
             if story and is_closed(story, has_on_failure=plan.has_on_failure, has_finally=plan.has_finally):
                 return story
             if story:
@@ -123,9 +126,10 @@ class _Run:
 
     def _check_time(self, details: str) -> None:
         if time.monotonic() > self._until:
+            notice = self._own.logs.notice
             raise RunError(
                 f"Flow {self._target.name!r} did not end in time.{details}",
-                hint="Give it more with --timeout, or look at what its functions wrote with `faasflow up`.",
+                hint=notice or "Give it more with --timeout, or see what its functions write with `faasflow up`.",
             )
 
     def _body(self, story: Story) -> bytes | None:
@@ -141,8 +145,22 @@ class _Run:
         function = failure.get("operation", "")
         if function in self._target.stack.functions:
             return [f"{function} wrote:", *self._own.logs.tail(function, _LOG_LINES)]
-        traceback = str(failure.get("traceback", ""))
-        return traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
+        return own_frames(str(failure.get("traceback", "")))[-_TRACEBACK_LINES:]
+
+
+def own_frames(traceback: str) -> list[str]:
+    """The lines of a traceback that show code of the handler, and not of this package."""
+    package = f'File "{Path(faasflow.__file__).parent}{os.sep}'
+    lines: list[str] = []
+    is_own = False
+    for line in traceback.splitlines():
+        if line.startswith("  File "):
+            is_own = not line.strip().startswith(package)
+        elif not line.startswith(" "):
+            is_own = False
+        if is_own:
+            lines.append(line.removeprefix("  "))
+    return lines
 
 
 def _refuse_missing(plan: Inspection, target: Target) -> None:

@@ -19,6 +19,7 @@ from faasflow.engine.lifecycle import RequestState
 _DEFAULT_WIDTH = 80
 _NARROWEST, _WIDEST = 40, 120
 _MARGIN = 4  # for what a terminal shows of Ctrl-C
+_SHORTEST_NAME = 10
 _SHOWN = 5
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
@@ -84,7 +85,7 @@ class Progress:
 
     def _line(self, row: Row, sign: str) -> str:
         width = self._name_width()
-        text = f"{_cut(row.name, width):{width}}  {_count(row):>14}  {duration(row.seconds):>8}"
+        text = f"{_cut(row.name, width):{width}}  {_count(row):>16}  {duration(row.seconds):>8}"
         return f"{mark('bad' if row.failed else sign, stream=self._stream)} {text.rstrip()}"
 
     def _status(self, story: Story) -> str:
@@ -94,8 +95,8 @@ class Progress:
         return _cut(f"{next(self._spinner)} {spent}{now}", self._width() - _MARGIN)
 
     def _name_width(self) -> int:
-        longest = max([len(path) for path in self._plan], default=8)
-        return max(8, min(longest, self._width() - 32))
+        longest = max([_SHORTEST_NAME, *map(len, self._plan)])
+        return max(_SHORTEST_NAME, min(longest, self._width() - 34))
 
     def _width(self) -> int:
         try:
@@ -118,9 +119,10 @@ class Progress:
 
 
 def _count(row: Row) -> str:
+    if row.is_repeated and row.failed:
+        return f"{row.failed} of {row.total or row.done} failed"
     if row.is_repeated:
-        failed = f", {row.failed} failed" if row.failed else ""
-        return f"{row.done} of {row.total}{failed}" if row.total is not None else f"{row.done} done{failed}"
+        return f"{row.done} of {row.total}" if row.total is not None else f"{row.done} done"
     if row.branches is not None:
         return "1 branch" if row.branches == 1 else f"{row.branches} branches"
     return ""

@@ -22,16 +22,19 @@ _OWN = "faasflow: "
 
 
 class Logs:
-    """The latest lines of every function. `on_notice` is told what the gateway has to say about one."""
+    """The latest lines of every function. `notice` is what the gateway said last about one, and `on_notice` is told."""
 
     def __init__(self, on_notice: Callable[[str], None]) -> None:
+        self.notice = ""
         self._on_notice = on_notice
         self._lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))
 
     def take(self, function: str, text: str) -> None:
         self._lines[function].append(text)
-        if text.startswith(_OWN):
-            self._on_notice(f"{function}: {text.removeprefix(_OWN)}")
+        notice = f"{function}: {text.removeprefix(_OWN)}"
+        if text.startswith(_OWN) and notice != self.notice:
+            self.notice = notice
+            self._on_notice(notice)
 
     def tail(self, function: str, count: int) -> list[str]:
         """The last lines that a function wrote itself."""
