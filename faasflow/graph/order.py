@@ -1,8 +1,8 @@
 """A topological order that is kept while edges arrive, so that a cycle is found at the edge that closes it.
 
 After Pearce and Kelly, "A dynamic topological sort algorithm for directed acyclic graphs" (2007): an edge that agrees
-with the order costs nothing, one that does not reorders only the nodes between its ends. A node without edges on the side
-in question is moved to the border, so that a chain costs the same from whichever end it is written.
+with the order costs nothing, one that does not reorders only the nodes between its ends. A node without edges on the
+side in question is moved to the border, so that a chain costs the same from whichever end it is written.
 """
 
 from __future__ import annotations
