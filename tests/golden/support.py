@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from faasflow import Dag
 from faasflow.engine.message import MessageCodec
-from faasflow.errors import TryAgainError
+from faasflow.errors import ForwardError, StoreUnavailableError, TryAgainError
 from faasflow.naming import request_prefix
 from faasflow.ports import Forward
 from faasflow.testing import FlowTester, RequestState
+from faasflow.testing.contracts import together
 
 FLOW, KEY = "flow", b"the key of the golden traces"
 
@@ -88,13 +90,33 @@ def shown(results: Mapping[str, bytes]) -> bytes:
     return b"".join(f"{key}={value.decode()};".encode() for key, value in results.items())
 
 
-def deliver_all(tester: FlowTester) -> None:
-    """Deliver as a queue that repeats a message which asks for it, with the time that passes until then."""
-    pending = tester.transport.pending
-    while pending:
-        message = pending.popleft()
-        try:
-            tester.engine.deliver(message.request_id, message.body)
-        except TryAgainError:
+def deliver_all(tester: FlowTester, *, copies: int = 1, chance: random.Random | None = None) -> None:
+    """Deliver as a queue does that delivers every message `copies` times, in order or by `chance`, and repeats those
+    that ask for it, with the time that passes until then."""
+    pending, waiting = tester.transport.pending, []
+    while pending or waiting:
+        waiting += [message for message in pending for _ in range(copies)]
+        pending.clear()
+        message = waiting.pop(chance.randrange(len(waiting)) if chance else 0)
+        if not is_done(tester, message):
             tester.clock.advance(1.0)
-            pending.append(message)
+            waiting.append(message)
+
+
+def deliver_together(tester: FlowTester) -> None:
+    """Deliver all messages that wait at the same moment, each in a thread, until none is left; see `deliver_all`."""
+    while tester.transport.pending:
+        messages = list(tester.transport.pending)
+        tester.transport.pending.clear()
+        done = together(lambda message: is_done(tester, message), messages)
+        tester.clock.advance(1.0)
+        tester.transport.pending += [message for message, is_done in zip(messages, done, strict=True) if not is_done]
+
+
+def is_done(tester: FlowTester, message: Forward) -> bool:
+    """Deliver a message; False if it has to be delivered again."""
+    try:
+        tester.engine.deliver(message.request_id, message.body)
+    except (TryAgainError, ForwardError, StoreUnavailableError):
+        return False
+    return True
