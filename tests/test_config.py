@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from faasflow.config import Settings, parse_duration
+from faasflow.config import Settings, Source, inspect, masked, parse_duration
 from faasflow.errors import ConfigError
 from faasflow.stores import open_state_store
 
@@ -276,3 +276,176 @@ def test_settings_do_not_change() -> None:
     settings: Any = read()
     with pytest.raises(AttributeError):
         settings.port = 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"consul_url": "consul.faasflow:8500"}, "consul://consul.faasflow:8500?dc=dc1"),
+        ({"consul_url": "http://consul:8500/", "consul_dc": "east"}, "consul://consul:8500?dc=east"),
+        ({"consul_url": "https://consul"}, "consuls://consul?dc=dc1"),
+        ({"consul_url": "consul:8500", "state_store": "memory:"}, "memory:"),
+    ],
+)
+def test_the_original_s_names_of_consul_name_the_state_store(environ: dict[str, str], url: str) -> None:
+    assert read(**environ).state_store == url
+
+
+@pytest.fixture
+def s3_secrets(secrets: Path) -> Path:
+    for name in ("s3-access-key", "s3-secret-key", "mine"):
+        (secrets / name).write_text(f"value of {name}")
+    return secrets
+
+
+def test_the_original_s_names_of_s3_name_the_data_store_and_the_files_of_its_secrets(s3_secrets: Path) -> None:
+    settings = read(s3_url="minio.faasflow:9000", secret_mount_path=str(s3_secrets))
+    other = read(
+        s3_url="s3.example.com",
+        s3_region="eu",
+        s3_tls="1",
+        s3_access_key_name="mine",
+        secret_mount_path=str(s3_secrets),
+    )
+
+    assert settings.data_store == (
+        f"s3://minio.faasflow:9000/faasflow?region=us-east-1"
+        f"&access_key_file={s3_secrets}/s3-access-key&secret_key_file={s3_secrets}/s3-secret-key"
+    )
+    assert other.data_store.startswith("s3s://s3.example.com/faasflow?region=eu&access_key_file=")
+    assert f"{s3_secrets}/mine&" in other.data_store
+
+
+def test_a_data_store_that_is_given_stands_above_the_original_s_names() -> None:
+    assert read(s3_url="minio:9000", data_store="memory:").data_store == "memory:"
+
+
+def test_a_missing_secret_of_s3_is_told_by_name(secrets: Path) -> None:
+    with pytest.raises(ConfigError, match="Secret 's3-access-key' cannot be read at"):
+        read(s3_url="minio:9000", secret_mount_path=str(secrets))
+
+
+@pytest.mark.parametrize("name", ["consul_url", "s3_url"])
+@pytest.mark.parametrize("text", ["ftp://host", "host:port", "user:hunter2@host:1", "host/path", "a b"])
+def test_a_server_that_is_no_address_is_refused_by_name(name: str, text: str, s3_secrets: Path) -> None:
+    with pytest.raises(ConfigError, match=f"Setting {name!r} is ") as raised:
+        read(**{name: text, "secret_mount_path": str(s3_secrets)})
+
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "login"),
+    [
+        ("", ""),
+        ("false", ""),
+        ("none", ""),
+        ("true", "Basic YWRtaW46cMOkc3M="),
+        ("basic", "Basic YWRtaW46cMOkc3M="),
+        ("Bearer", "Bearer tok.en"),
+    ],
+)
+def test_the_login_of_the_gateway_comes_from_secrets(kind: str, login: str, secrets: Path) -> None:
+    for name, value in {"basic-auth-user": "admin", "basic-auth-password": "päss", "gateway-token": "tok.en"}.items():
+        (secrets / name).write_text(value + "\n")
+    settings = read(gateway_auth=kind, secret_mount_path=str(secrets))
+
+    assert settings.gateway_login == login
+    assert not login or login not in repr(settings)
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("basic", "basic-auth-user"), ("bearer", "gateway-token")])
+def test_a_missing_login_is_told_by_name(kind: str, missing: str, secrets: Path) -> None:
+    with pytest.raises(ConfigError, match=f"Secret {missing!r} cannot be read at .*list them under the secrets"):
+        read(gateway_auth=kind, secret_mount_path=str(secrets))
+
+
+def test_a_token_that_cannot_stand_in_a_header_is_refused_without_being_told(secrets: Path) -> None:
+    (secrets / "gateway-token").write_text("hunter2\r\nX-Evil: 1")
+    with pytest.raises(ConfigError, match="Secret 'gateway-token' is no token") as raised:
+        read(gateway_auth="bearer", secret_mount_path=str(secrets))
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_kind_of_login_that_is_unknown_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'gateway_auth' is 'digest'.*'basic', 'bearer' or 'none'"):
+        read(gateway_auth="digest")
+
+
+def test_the_authority_of_the_gateway_is_a_file_that_exists(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'gateway_ca_file' is .*a file that exists"):
+        read(gateway_ca_file=str(tmp_path / "none.pem"))
+
+
+def test_hosts_that_callbacks_may_go_to_are_separated_by_commas_or_spaces() -> None:
+    given = "Hooks.example.com, *.team.example.com  10.0.0.*:8080,[::1]"
+
+    assert read(callback_allow=given).callback_allow == (
+        "hooks.example.com",
+        "*.team.example.com",
+        "10.0.0.*:8080",
+        "[::1]",
+    )
+
+
+@pytest.mark.parametrize("pattern", ["https://hooks.example.com", "host/path", "user@host", "host:port", "hööks"])
+def test_a_pattern_that_is_no_host_is_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="Setting 'callback_allow' is "):
+        read(callback_allow=f"fine.example.com {pattern}")
+
+
+def test_the_watchdog_is_known_by_what_it_is_given() -> None:
+    assert [read(**environ).is_watched for environ in ({}, {"fprocess": "x"}, {"exec_timeout": "9s"})] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_an_inspection_tells_every_mistake_once_and_where_each_value_came_from(secrets: Path) -> None:
+    found = inspect({"exec_timeout": "soon", "write_timeout": "later", "port": "x", "secret_mount_path": str(secrets)})
+    sources = {reading.name: (reading.shown, reading.source) for reading in found.readings}
+
+    assert [str(problem).split("'")[1] for problem in found.problems] == ["exec_timeout", "write_timeout", "port"]
+    assert sources["gateway"] == ("http://gateway.openfaas:8080", Source.DEFAULT)
+    assert sources["exec_timeout"] == ("soon", Source.ENVIRONMENT)
+    assert sources["faasflow-hmac-secret"] == ("****", Source.SECRET)
+
+
+def test_names_that_nothing_looks_at_yet_are_taken_and_told() -> None:
+    environ = {"enable_tracing": "true", "trace_server": "jaeger:5775", "enable_hmac": "true", "consul_url": "c"}
+    found = inspect(UNSIGNED | environ | {"state_store": "memory:"})
+
+    assert not found.problems
+    assert {reading.name: reading.note for reading in found.readings if reading.note} == {
+        "enable_tracing": "not used yet",
+        "trace_server": "not used yet",
+        "enable_hmac": "not used",
+        "consul_url": "not used: state_store is set",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("etcd://user:pa/s?s@host:2379/x", "etcd://…@host:2379/x"),
+        ("consul://token@host?token=abc&dc=east", "consul://…@host?token=****&dc=east"),
+        ("s3://host/b?secret_key_file=/run/k&Secret_Key=x", "s3://host/b?secret_key_file=/run/k&Secret_Key=****"),
+        ("user:pass@host", "…@host"),
+        ("http://user:://@host", "…@host"),
+        ("sqlite:///data/a@b.db", "sqlite:///data/a@b.db"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret_in_it(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_nothing_that_an_inspection_shows_is_a_secret(s3_secrets: Path) -> None:
+    for name in ("basic-auth-user", "basic-auth-password"):
+        (s3_secrets / name).write_text(f"value of {name}")
+    environ = {"secret_mount_path": str(s3_secrets), "gateway_auth": "basic", "s3_url": "minio:9000"}
+    found = inspect(environ | {"state_store": "consul://hunter2@consul"})
+
+    assert not found.problems
+    assert not any(secret in repr(found) for secret in ("s3cr3t", "value of", "hunter2"))
