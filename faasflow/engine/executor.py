@@ -45,6 +45,7 @@ from faasflow.errors import (
 logger = logging.getLogger(__name__)
 _LONGEST_TRACEBACK = 8000
 _LONGEST_MESSAGE = 4000
+_ARRIVALS_AT_ONCE = 24  # two operations each, and older Consul servers take 64 in a transaction
 
 Next = tuple[Step, Payload | None]
 """A step to forward, with the value it works on where that is one."""
@@ -87,7 +88,7 @@ class Executor:
             logger.info("Request %s is not known (any more); its message for %s ends here.", *_names(work))
             return
         if request.record.state.has_ended:
-            self._closing.run(work.request_id, request.record, work.definition, work.context)
+            self._closing.run_again(work.request_id, request.record, work.definition, work.context)
         elif request.record.state is RequestState.PAUSED:
             self._park(work, request)
         elif work.step.key in snapshot.entries:
@@ -103,7 +104,7 @@ class Executor:
             raise
         except OperationError as failed:
             self._fail(work, request, failed.error, failed.operation)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() ends a node, not the thread that serves it
             self._fail(work, request, error)
         else:
             commit()
@@ -150,13 +151,14 @@ class Executor:
         record = NodeRecord(NodeState.FINISHED, work.started, self._parts.clock.now(), result=result)
         following = plan.after(work.definition, work.step)
         places = [joins.place(target) for target in following.targets if target.arrival]
+        at_once = places if len(places) <= _ARRIVALS_AT_ONCE else []
         while True:
             change = self._ended(work, request.record, Command.FINISH, result=result) if following.is_end else None
             commit = work.ledger.commit(
                 request,
                 create={work.step.key: dump(record), **work.extra},
-                put={place.key: b"" for place in places},
-                listing=[place.group for place in places],
+                put={place.key: b"" for place in at_once},
+                listing=[place.group for place in at_once],
                 change=change,
             )
             if commit.is_done:
@@ -170,7 +172,8 @@ class Executor:
             work.ended = change
             self._closing.run(work.request_id, change, work.definition, work.context)
             return
-        self._forward(work, self._ready(work, following, commit.entries, result))
+        entries = commit.entries if at_once else self._arrived(work, places)
+        self._forward(work, self._ready(work, following, entries, result))
 
     def _commit_split(
         self, work: Work, request: StoredRequest, record: BranchesRecord, branches: split.Branches
@@ -214,14 +217,14 @@ class Executor:
             return None
         if request.record.state.has_ended:
             logger.info("Request %s has ended; the result of %s is refused.", *_names(work))
-            self._closing.run(work.request_id, request.record, work.definition, work.context)
+            self._closing.run_again(work.request_id, request.record, work.definition, work.context)
             return None
         if work.step.key in snapshot.entries:
             self._again(work, snapshot)
             return None
         return request
 
-    def _fail(self, work: Work, request: StoredRequest, error: Exception, operation: str = "") -> None:
+    def _fail(self, work: Work, request: StoredRequest, error: BaseException, operation: str = "") -> None:
         failure = _failure(work.step, error, operation)
         logger.warning("Request %s: node %s failed with %s.", *_names(work), failure.error_type)
         record = NodeRecord(NodeState.FAILED, work.started, self._parts.clock.now(), failure=failure)
@@ -246,10 +249,16 @@ class Executor:
         record = load(data, NodeRecord, work.step.key)
         following = plan.after(work.definition, work.step)
         places = [joins.place(target) for target in following.targets if target.arrival]
-        entries: Mapping[str, bytes] = {}
-        if places:
-            entries = work.ledger.arrive([place.key for place in places], [place.group for place in places]).entries
+        entries = self._arrived(work, places)
         self._forward_again(work, record.ended, self._ready(work, following, entries, record.result))
+
+    def _arrived(self, work: Work, places: list[joins.Place]) -> dict[str, bytes]:
+        """Record arrivals, which follow from the node's record and may be repeated by anybody; who has arrived."""
+        entries: dict[str, bytes] = {}
+        for first in range(0, len(places), _ARRIVALS_AT_ONCE):
+            some = places[first : first + _ARRIVALS_AT_ONCE]
+            entries.update(work.ledger.arrive([place.key for place in some], [place.group for place in some]).entries)
+        return entries
 
     def _forward_again(self, work: Work, recorded: float, following: list[Next]) -> None:
         missing = self._unrecorded(work, following)
@@ -321,7 +330,7 @@ def _without_values(branches: Iterable[tuple[str, Payload]]) -> tuple[tuple[str,
     return tuple((option, Payload()) for option, _ in branches)
 
 
-def _failure(step: Step, error: Exception, operation: str) -> Failure:
+def _failure(step: Step, error: BaseException, operation: str) -> Failure:
     text = "".join(traceback.format_exception(error))
     return Failure(
         node=step.position.path,

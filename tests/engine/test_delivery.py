@@ -350,6 +350,37 @@ def test_a_caller_is_told_that_the_gateway_is_away_before_anything_is_recorded()
     assert not tester.transport.pending
 
 
+def test_a_node_that_feeds_very_many_joins_starts_each_once() -> None:
+    def define(flow, context):
+        dag = flow.dag()
+        for name in ("begin", "left", "right"):
+            dag.node(name).modify(echo)
+        for index in range(100):
+            dag.node(f"join{index}", aggregator=lambda inputs: b"".join(inputs.values()))
+        dag.edge("begin", "left")
+        dag.edge("begin", "right")
+        for index in range(100):
+            dag.edge("left", f"join{index}")
+            dag.edge("right", f"join{index}")
+
+    tester = FlowTester(define)
+    largest = []
+    tester.state.transact = _watched(tester.state.transact, largest)
+    outcome = tester.run(b"x")
+
+    assert len(json.loads(outcome.result)) == 100
+    assert len(outcome.ran) == len(set(outcome.ran)) == 104
+    assert max(largest) <= 64
+
+
+def _watched(transact, sizes: list[int]):
+    def watched(ops):
+        sizes.append(len(ops))
+        return transact(ops)
+
+    return watched
+
+
 def test_the_story_of_a_wide_foreach_counts_its_branches() -> None:
     tester = FlowTester(foreach(8000))
 
