@@ -79,7 +79,8 @@ class _Run:
         """Start it and follow it to its end."""
         headers = {REQUEST_ID: request_id} if request_id else {}
         call = self._own.calls.submit(self._own.remote.call, self._target.name, query=query, headers=headers, body=body)
-        id = self._started(call)
+        started = self._started(call)
+        id = request_id or started  # a header cannot carry every id as it is
         self._progress.begin(f"{self._target.name}, request {id}", self._plan.waits_for)
         story = self._follow(id)
         self._progress.finish(story)

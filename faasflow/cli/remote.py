@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 import yaml
+from requests.structures import CaseInsensitiveDict
 
 from faasflow.errors import ConfigError, FaasflowError, TransportError
 
@@ -149,9 +150,9 @@ def story_of(answer: requests.Response) -> dict[str, Any]:
     return found
 
 
-def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers given one by one; those with the same name are joined, as HTTP has it."""
-    headers: dict[str, str] = {}
+def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> MutableMapping[str, str]:
+    """Headers given one by one, to be found in any case; those with the same name are joined, as HTTP has it."""
+    headers: MutableMapping[str, str] = CaseInsensitiveDict()
     for name, value in pairs:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers

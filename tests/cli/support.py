@@ -162,7 +162,7 @@ def screen(output: str) -> list[str]:
         if part == "\r":
             column = 0
         elif part == "\n":
-            row += 1
+            row, column = row + 1, 0
             lines += [""] * (row + 1 - len(lines))
         elif found := re.fullmatch(r"\x1b\[(\d*)F", part):
             row, column = row - int(found[1] or 1), 0
