@@ -68,18 +68,27 @@ class Closing:
         record: RequestRecord,
         definition: graph.Definition,
         context: Context,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
-        """Run and record the closing steps that are not recorded. `TryAgainError` if the callback's target did not take
-        it."""
+        """Run and record the closing steps that are not recorded, for one who has just ended the request.
+        `TryAgainError` if the callback's target did not take it."""
+        for name in self._missing(request_id, record):
+            work = self._work(name, request_id, record, definition, context, error)
+            self._record(request_id, self._parts.ledger(request_id), name, work)
+
+    def run_again(self, request_id: str, record: RequestRecord, definition: graph.Definition, context: Context) -> None:
+        """`run`, for one who finds the request ended. Two at a time would call a handler twice: as long as who ended it
+        may still be at it, `TryAgainError` asks for a repetition. A callback may come twice, it has an event id."""
+        recent = self._parts.clock.now() - (record.ended or 0.0) < self._parts.repair_delay
+        if recent and self._missing(request_id, record) not in ([], [CALLBACK]):
+            raise TryAgainError(f"What runs after the end of request {request_id!r} is not recorded yet.")
+        self.run(request_id, record, definition, context)
+
+    def _missing(self, request_id: str, record: RequestRecord) -> list[str]:
         if not record.closing:
-            return
-        ledger = self._parts.ledger(request_id)
-        known = ledger.read([_key(name) for name in record.closing]).entries
-        for name in record.closing:
-            if _key(name) not in known:
-                work = self._work(name, request_id, record, definition, context, error)
-                self._record(request_id, ledger, name, work)
+            return []
+        known = self._parts.ledger(request_id).read([_key(name) for name in record.closing]).entries
+        return [name for name in record.closing if _key(name) not in known]
 
     def failure_body(self, request_id: str) -> bytes | None:
         """What `on_failure` returned, `None` if it did not run or returned nothing."""
@@ -96,7 +105,7 @@ class Closing:
         record: RequestRecord,
         definition: graph.Definition,
         context: Context,
-        error: Exception | None,
+        error: BaseException | None,
     ) -> Callable[[], bytes]:
         if name == CALLBACK:
             return lambda: self._call_back(request_id, record)
@@ -118,7 +127,7 @@ class Closing:
             result = self._parts.payloads(request_id).store(f"result/{name}", work())
         except (StoreUnavailableError, TryAgainError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception("Request %s: %s failed.", request_id, name)
             state, failure = NodeState.FAILED, Failure(name, type(error).__name__, str(error))
         record = NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
@@ -175,7 +184,7 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _node_error(failure: Failure, error: Exception | None) -> NodeError:
+def _node_error(failure: Failure, error: BaseException | None) -> NodeError:
     reason = NodeError(
         f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
         node=failure.node,

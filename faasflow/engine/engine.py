@@ -133,7 +133,7 @@ class Engine:
         """End a request: running operations end, their results are refused. `RequestConflictError` for one that has
         ended in another way."""
         stored = self._command(request_id, Command.STOP)
-        self._close(request_id, stored.record)
+        self._close(request_id, stored)
         return stored.record.state
 
     def state(self, request_id: str) -> RequestState:
@@ -224,7 +224,7 @@ class Engine:
         return Answer(request_id, record.state, body, record.failure)
 
     def _command(self, request_id: str, command: Command) -> StoredRequest:
-        """Apply `command` by compare-and-set and give the request as it is then."""
+        """Apply `command` by compare-and-set and give the request as it is then; without a version if that is new."""
         ledger = self._parts.ledger(request_id)
         while True:
             stored = self._request(request_id)
@@ -245,11 +245,13 @@ class Engine:
             return msgspec.structs.replace(record, state=state)
         return ended(record, state, self.definition(record.query), self._parts.clock.now())
 
-    def _close(self, request_id: str, record: RequestRecord) -> None:
+    def _close(self, request_id: str, stored: StoredRequest) -> None:
+        record = stored.record
         context = Context(self.flow, request_id, record.query)
         definition = self._parts.define(context)
+        run = self._closing.run if stored.version is None else self._closing.run_again
         try:
-            self._closing.run(request_id, record, definition, context)
+            run(request_id, record, definition, context)
         except TryAgainError:
             self._parts.forward([Message(request_id, plan.first_step(definition), record.query)])
 

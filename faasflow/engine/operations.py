@@ -21,7 +21,7 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"
 class OperationError(Exception):
     """Carries what an operation raised, with the operation's name; the engine's own, never seen by handlers."""
 
-    def __init__(self, operation: str, error: Exception) -> None:
+    def __init__(self, operation: str, error: BaseException) -> None:
         super().__init__(operation)
         self.operation = operation
         self.error = error
@@ -52,7 +52,7 @@ def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
             data = _run_one(node, index, operation, data, caller)
         except (StoreUnavailableError, TryAgainError):  # the node is not to blame
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise OperationError(operation.name, error) from error
     return data
 

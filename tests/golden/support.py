@@ -110,7 +110,7 @@ def deliver_together(tester: FlowTester) -> None:
         tester.transport.pending.clear()
         done = together(lambda message: is_done(tester, message), messages)
         tester.clock.advance(1.0)
-        tester.transport.pending += [message for message, is_done in zip(messages, done, strict=True) if not is_done]
+        tester.transport.pending += [message for message, fine in zip(messages, done, strict=True) if not fine]
 
 
 def is_done(tester: FlowTester, message: Forward) -> bool:
