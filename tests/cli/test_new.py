@@ -58,6 +58,14 @@ def test_the_tests_of_new_flows_pass_side_by_side(folder: Path) -> None:
     assert "3 passed" in tests.stdout, tests.stdout
 
 
+def test_a_new_flow_runs() -> None:
+    assert new("greet").exit_code == 0
+
+    result = CliRunner().invoke(main, ["run", "greet", "--data", "hello"])
+
+    assert (result.exit_code, result.stdout) == (0, 'you said "hello"')
+
+
 def test_the_next_steps_name_what_was_made() -> None:
     output = new("greet").output
 
