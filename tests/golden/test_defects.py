@@ -409,14 +409,13 @@ def test_defect_18_a_short_url_can_be_called_and_shown() -> None:
         assert "a" in str(export(tester.engine.definition()))
 
 
-@pytest.mark.parametrize("call", ["apply", "request"])
-def test_defect_19_what_a_response_handler_gives_is_the_result(call: str) -> None:
+@pytest.mark.parametrize(("call", "target"), [("apply", "f"), ("request", "http://a/f")])
+def test_defect_19_what_a_response_handler_gives_is_the_result(call: str, target: str) -> None:
     def define(flow: Any, context: Any) -> None:
-        getattr(flow.sync_node(), call)("http://a/f", on_response=lambda response: response.body + b" handled")
+        getattr(flow.sync_node(), call)(target, on_response=lambda response: response.body + b" handled")
 
     tester = FlowTester(define)
-    tester.answer("http://a/f", lambda call: Response(404, {}, b"body"))
-    tester.transport.answer(tester.transport.function_url("http://a/f"), lambda call: Response(404, {}, b"body"))
+    tester.answer(target, lambda call: Response(404, {}, b"body"))
 
     assert tester.run(b"x").result == b"body handled"
 
