@@ -1,14 +1,16 @@
-"""How ids and keys of any text become parts of store keys and paths, and how request ids are made."""
+"""How ids and keys of any text become parts of store keys, paths and headers, and how request ids are made."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import time
 from urllib.parse import quote, unquote
 
 _LONGEST = 160
+_NOT_FOR_HEADERS = re.compile(r"[^\x20-\x7e]+|^ +| +$")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 
 
@@ -30,6 +32,11 @@ def escape(text: str) -> str:
 def unescape(segment: str) -> str:
     """The text behind a segment that `escape` did not have to shorten."""
     return "" if segment == "%" else unquote(segment, errors="surrogatepass")
+
+
+def header_text(text: str) -> str:
+    """`text` as a header can carry it: what is not printable ASCII, and spaces at its ends, are percent-encoded."""
+    return _NOT_FOR_HEADERS.sub(lambda found: quote(found[0], safe="", errors="surrogatepass"), text)
 
 
 def request_prefix(flow: str, request_id: str) -> str:

@@ -312,7 +312,7 @@ def test_the_original_s_names_of_s3_name_the_data_store_and_the_files_of_its_sec
         f"s3://minio.faasflow:9000/faasflow?region=us-east-1"
         f"&access_key_file={s3_secrets}/s3-access-key&secret_key_file={s3_secrets}/s3-secret-key"
     )
-    assert other.data_store.startswith("s3s://s3.example.com/faasflow?region=eu&access_key_file=")
+    assert other.data_store.startswith("s3://s3.example.com/faasflow?region=eu&tls=true&access_key_file=")
     assert f"{s3_secrets}/mine&" in other.data_store
 
 

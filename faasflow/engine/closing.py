@@ -7,14 +7,17 @@ in the same delivery, and any later delivery for the request runs those that hav
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
+import traceback
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import msgspec
 
 from faasflow import graph
 from faasflow.codec import encode
+from faasflow.engine import callback
+from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
 from faasflow.engine.context import Context
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import NodeState, RequestState
@@ -22,7 +25,15 @@ from faasflow.engine.parts import Parts
 from faasflow.engine.payload import EMPTY, Payload
 from faasflow.engine.position import Phase, Position, Step
 from faasflow.engine.records import Failure, NodeRecord, RequestRecord, dump, load
-from faasflow.errors import KeyNotFoundError, NodeError, StoreUnavailableError, TransportError, TryAgainError
+from faasflow.errors import (
+    CallTimeoutError,
+    KeyNotFoundError,
+    NodeError,
+    StoreUnavailableError,
+    TransportError,
+    TryAgainError,
+)
+from faasflow.naming import header_text
 from faasflow.ports import OutgoingCall
 
 logger = logging.getLogger(__name__)
@@ -30,10 +41,8 @@ logger = logging.getLogger(__name__)
 ON_FAILURE = "$on_failure"
 FINALLY = "$finally"
 CALLBACK = "$callback"
-REQUEST_ID_HEADER = "X-Faas-Flow-Reqid"
-STATE_HEADER = "X-Faas-Flow-State"
-EVENT_HEADER = "X-Faas-Flow-Event-Id"
-SIGNATURE_HEADER = "X-Hub-Signature"
+
+_LONGEST_TRACEBACK = 8000
 
 
 def ended(
@@ -128,12 +137,14 @@ class Closing:
         except (StoreUnavailableError, TryAgainError):
             raise
         except (Exception, SystemExit) as error:
-            logger.exception("Request %s: %s failed.", request_id, name)
-            state, failure = NodeState.FAILED, Failure(name, type(error).__name__, str(error))
+            # The record says more: an exception of the handler may quote what it was given, which is not for a log.
+            logger.warning("Request %s: %s failed with %s.", request_id, name, type(error).__name__)
+            state, failure = NodeState.FAILED, _failure(name, error)
         record = NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
         ledger.create(_key(name), dump(record))
 
     def _call_back(self, request_id: str, record: RequestRecord) -> bytes:
+        callback.check_target(record.callback, self._parts.callback_allow)
         body = self._callback_body(request_id, record)
         call = OutgoingCall(
             method="POST",
@@ -146,9 +157,11 @@ class Closing:
         try:
             response = self._parts.transport.call(call)
         except TransportError as error:
-            raise TryAgainError(f"The callback of request {request_id!r} was not taken: {error}") from error
+            # Without the error's own text: a path of the callback's URL may be as good as a password.
+            reason = "in time" if isinstance(error, CallTimeoutError) else "at all"
+            raise TryAgainError(f"{_told(request_id, record)} was not answered {reason}.") from None
         if not response.is_success:
-            raise TryAgainError(f"The callback of request {request_id!r} was answered {response.status}.")
+            raise TryAgainError(f"{_told(request_id, record)} was answered {response.status}.")
         return b""
 
     def _callback_body(self, request_id: str, record: RequestRecord) -> bytes:
@@ -159,12 +172,12 @@ class Closing:
     def _callback_headers(self, request_id: str, record: RequestRecord, body: bytes) -> dict[str, str]:
         event = hashlib.sha256(f"{self._parts.flow}\n{request_id}\n{CALLBACK}".encode("utf-8", "surrogatepass"))
         headers = {
-            REQUEST_ID_HEADER: request_id,
+            REQUEST_ID_HEADER: header_text(request_id),
             STATE_HEADER: record.state.value,
             EVENT_HEADER: event.hexdigest()[:32],
         }
         if self._parts.key is not None:
-            headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(self._parts.key, body, "sha256").hexdigest()
+            headers[SIGNATURE_HEADER] = callback.sign(self._parts.key, headers, body)
         return headers
 
 
@@ -193,6 +206,15 @@ def _node_error(failure: Failure, error: BaseException | None) -> NodeError:
     )
     reason.__cause__ = error
     return reason
+
+
+def _told(request_id: str, record: RequestRecord) -> str:
+    return f"The callback of request {request_id!r} to {urlsplit(record.callback).hostname!r}"
+
+
+def _failure(name: str, error: BaseException) -> Failure:
+    text = "".join(traceback.format_exception(error))
+    return Failure(name, type(error).__name__, str(error), traceback=text[-_LONGEST_TRACEBACK:])
 
 
 def _key(name: str) -> str:

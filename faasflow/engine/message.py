@@ -1,8 +1,9 @@
 """The message that asks for one step, signed as a whole.
 
 On the wire: `{"signature":"<64 hex digits>","message":{…}}`. The signature is the HMAC-SHA256 of the exact text of
-the inner object, which names version, flow, request, step, data and expiry. Without a key (`validate_request=false`)
-it is 64 zeros.
+the inner object, which names version, flow, request, step, data and expiry. Its key is made from the flow's for this
+purpose only, so that nothing else that is signed with the secret can pass for a message. Without a key
+(`validate_request=false`) it is 64 zeros.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ VERSION = 1
 _HEAD = b'{"signature":"'
 _MIDDLE = b'","message":'
 _DIGITS = 64
+_PURPOSE = b"faasflow message"
 
 
 class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +48,7 @@ class MessageCodec:
 
     def __init__(self, flow: str, key: bytes | None, *, lifetime: float = 7 * 86400) -> None:
         self._flow = flow
-        self._key = key
+        self._key = hmac.new(key, _PURPOSE, "sha256").digest() if key is not None else None
         self._lifetime = lifetime
 
     def encode(self, message: Message, now: float) -> bytes:
@@ -69,7 +71,7 @@ class MessageCodec:
         body = self._verified(data)
         try:
             wire = msgspec.json.decode(body, type=_Wire)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MessageError(f"The message cannot be read: {error}.") from error
         if wire.v != VERSION:
             raise MessageError(f"The message has version {wire.v}; this function reads version {VERSION}.")

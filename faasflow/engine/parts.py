@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -27,9 +27,9 @@ class _Parked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of the engine of one flow. `key` signs messages and callbacks; `call_timeout` is in seconds,
-    `inline_limit` in bytes. What follows a recorded step is forwarded again only when it has had no record for
-    `repair_delay` seconds."""
+    """The parts of the engine of one flow. `key` signs messages and callbacks; `callback_allow` has patterns of the
+    hosts that callbacks may go to, none for any. `call_timeout` is in seconds, `inline_limit` in bytes. What follows a
+    recorded step is forwarded again only when it has had no record for `repair_delay` seconds."""
 
     flow: str
     define: Callable[[Context], graph.Definition]
@@ -37,7 +37,8 @@ class Parts:
     data: DataStore
     transport: Transport
     clock: Clock
-    key: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    callback_allow: tuple[str, ...] = ()
     default_method: str = "POST"
     call_timeout: float = 60.0
     inline_limit: int = INLINE_LIMIT

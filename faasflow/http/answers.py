@@ -9,11 +9,12 @@ import msgspec
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
-from faasflow.engine.closing import REQUEST_ID_HEADER, STATE_HEADER, failure_text
+from faasflow.engine.callback import REQUEST_ID_HEADER, STATE_HEADER
+from faasflow.engine.closing import failure_text
 from faasflow.engine.engine import Answer
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import FaasflowError
-from faasflow.transport.headers import header_text
+from faasflow.naming import header_text
 
 logger = logging.getLogger(__name__)
 

@@ -7,25 +7,28 @@ Kept from the original: `POST /` and its commands in the query, `/flow/<id>/forw
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from threading import BoundedSemaphore
-from urllib.parse import parse_qsl, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, unquote_plus
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from faasflow.config import Settings, parse_duration
-from faasflow.engine.closing import REQUEST_ID_HEADER, SIGNATURE_HEADER
+from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
-from faasflow.errors import BadRequestError
+from faasflow.errors import BadRequestError, MessageError, UnauthorizedError
 from faasflow.http.answers import answered, error_response, json_response, text_response
 from faasflow.http.auth import Gate
 from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
-from faasflow.transport.headers import header_text
+from faasflow.naming import header_text
 
-CALLBACK_HEADER = "X-Faas-Flow-Callback-Url"
 LONGEST_LIST = 1000
+LONGEST_MESSAGE = 1024 * 1024
+
+logger = logging.getLogger(__name__)
 
 _OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
 _MARGIN = 1.0
@@ -42,17 +45,21 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters |= {"id": IdConverter, "last_id": LastIdConverter}
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
-    app.register_error_handler(Exception, lambda error: error_response(error, _request_id()))
+    app.register_error_handler(Exception, lambda error: _error_response(engine.flow, error))
     if settings is not None and settings.authenticate_request:
         app.before_request(_checked(Gate(settings)))
     waiting = BoundedSemaphore(settings.threads if settings is not None else _WAITING)
-    _Front(engine, longest_wait=_longest_wait(settings), waiting=waiting).add_routes(app)
+    allow = settings.callback_allow if settings is not None else ()
+    _Front(engine, longest_wait=_longest_wait(settings), waiting=waiting, callback_allow=allow).add_routes(app)
     return app
 
 
 class _Front:
-    def __init__(self, engine: Engine, *, longest_wait: float, waiting: BoundedSemaphore) -> None:
+    def __init__(
+        self, engine: Engine, *, longest_wait: float, waiting: BoundedSemaphore, callback_allow: tuple[str, ...]
+    ) -> None:
         self._engine = engine
+        self._callback_allow = callback_allow
         self._longest_wait = longest_wait
         self._waiting = waiting
 
@@ -97,7 +104,8 @@ class _Front:
     def _start(self) -> Response:
         seconds, query = self._wish()
         callback = request.headers.get(CALLBACK_HEADER, "").strip()
-        _check_callback(callback)
+        if callback:
+            check_target(callback, self._callback_allow)
         answer = self._engine.start(
             request.get_data(cache=False), query=query, request_id=_header_id(), callback=callback
         )
@@ -114,7 +122,10 @@ class _Front:
 
     def _forward(self, id: str) -> Response:
         g.request_id = id = request.args.get("id", id)  # where the id would not pass every gateway's path unharmed
-        self._engine.deliver(id, request.get_data(cache=False))
+        message = request.stream.read(LONGEST_MESSAGE + 1)
+        if len(message) > LONGEST_MESSAGE:
+            raise MessageError(f"The message has more than {LONGEST_MESSAGE} bytes.")
+        self._engine.deliver(id, message)
         return Response(b"")
 
     def _pause(self, id: str) -> Response:
@@ -186,6 +197,15 @@ def _checked(gate: Gate) -> Callable[[], None]:
     return check
 
 
+def _error_response(flow: str, error: Exception) -> Response:
+    id = _request_id()
+    if isinstance(error, BadRequestError | UnauthorizedError):
+        # The path and not the query, which may hold what is nobody's business.
+        what = (flow, request.method, request.path, id, error.status, error.message)
+        logger.warning("Flow %r: %s %r for request %r is refused with %d: %s", *what)
+    return error_response(error, id)
+
+
 def _longest_wait(settings: Settings | None) -> float:
     """An answer must be on its way before the watchdog ends the call at `exec_timeout`."""
     limit = settings.exec_timeout if settings is not None else 0.0
@@ -207,13 +227,3 @@ def _query_text() -> str:
 
 def _key_of(part: str) -> str:
     return unquote_plus(part.partition("=")[0])
-
-
-def _check_callback(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        is_fine = not url or (parts.scheme in ("http", "https") and bool(parts.hostname))
-    except ValueError:
-        is_fine = False
-    if not is_fine:
-        raise BadRequestError(f"{CALLBACK_HEADER} {url!r} is not an http or https URL.")

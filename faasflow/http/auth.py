@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from faasflow.engine.closing import SIGNATURE_HEADER
+from faasflow.engine.callback import SIGNATURE_HEADER
 from faasflow.errors import UnauthorizedError
 
 if TYPE_CHECKING:

@@ -8,19 +8,23 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from faasflow.config import masked
 from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, NoAnswerError, TransportError
+from faasflow.naming import header_text
 from faasflow.ports import Forward, OutgoingCall, Response
-from faasflow.transport.headers import header_text
 
 REQUEST_ID_HEADER = "X-Faas-Flow-Reqid"
 
+_LOGIN_HEADER = "Authorization"
+_DISTRUST = "CERTIFICATE_VERIFY_FAILED"
 _CONNECT_TIMEOUT = 5.0
 _FORWARD_TIMEOUT = 30.0
 _FORWARDS_AT_ONCE = 16
@@ -28,6 +32,8 @@ _HOSTS = 64
 _CHUNK = 64 * 1024
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _TAKEN = (200, 202)
+_LOGIN_HINT = "The gateway wants a login: set gateway_auth, and mount the secrets that it names."
+_ROUTES = ("/function/", "/async-function/")
 
 
 class OpenFaasTransport:
@@ -36,10 +42,16 @@ class OpenFaasTransport:
     Proxies and logins of the environment are not used, cookies are not kept, and a redirect is followed only to the
     same scheme, host and port. Whatever of a header is not printable ASCII is sent percent-encoded. Nothing is sent
     twice. After a fork each process has connections of its own.
+
+    `login` is sent to the gateway as `Authorization`, with functions and the queue only: never to a URL, be it one of
+    the gateway, and never where a function redirects to. `ca_file` is the authority behind the gateway's certificate,
+    if it is a private one.
     """
 
-    def __init__(self, gateway: str, *, threads: int = 32) -> None:
+    def __init__(self, gateway: str, *, threads: int = 32, login: str = "", ca_file: str = "") -> None:
         self._gateway = gateway.rstrip("/")
+        self._login = login
+        self._ca_file = ca_file
         self._connections = threads + _FORWARDS_AT_ONCE
         self._opened: tuple[int, requests.Session] | None = None
 
@@ -50,7 +62,11 @@ class OpenFaasTransport:
     def call(self, call: OutgoingCall) -> Response:
         """Make the call once and return whatever was answered; see `Transport.call`. The timeout counts anew for the
         body, so that a slow answer may take up to twice as long."""
-        what = f"Function {call.function!r}" if call.function else f"URL {_shown(call.url)!r}"
+        if call.function is None:
+            return self._send(call, f"URL {_shown(call.url)!r}")
+        return self._send(self._logged_in(call), f"Function {call.function!r}")
+
+    def _send(self, call: OutgoingCall, what: str) -> Response:
         with _translated(what, call.timeout):
             answer = self._session.request(
                 call.method,
@@ -58,6 +74,7 @@ class OpenFaasTransport:
                 headers={name: header_text(value) for name, value in call.headers.items()},
                 data=call.body or None,
                 timeout=(min(_CONNECT_TIMEOUT, call.timeout), call.timeout),
+                verify=self._ca_file if self._ca_file and self._is_routed(call.url) else True,
                 stream=True,
             )
             with answer:
@@ -80,29 +97,51 @@ class OpenFaasTransport:
         self._session.close()
 
     def _forward(self, message: Forward) -> None:
-        url = f"{self._gateway}/async-function/{quote(message.flow)}/flow/{_path_of(message.request_id)}"
+        url = f"{self._gateway}/async-function/{quote(message.flow)}/flow/{forward_path(message.request_id)}"
         headers = {"Content-Type": "application/json", REQUEST_ID_HEADER: message.request_id}
+        call = self._logged_in(OutgoingCall("POST", url, headers, [], message.body, _FORWARD_TIMEOUT))
         try:
-            answer = self.call(OutgoingCall("POST", url, headers, [], message.body, _FORWARD_TIMEOUT))
+            answer = self._send(call, f"URL {_shown(url)!r}")
         except TransportError as error:
             text = f"A message of request {message.request_id!r} was not queued: {error}"
             raise ForwardError(text, hint=error.hint) from error
         if answer.status not in _TAKEN:
             raise ForwardError(
                 f"A message of request {message.request_id!r} was not queued: the gateway answered {answer.status}.",
-                hint=f"Check that the gateway at {_shown(self._gateway)} has a queue and knows {message.flow!r}.",
+                hint=_LOGIN_HINT
+                if answer.status == 401
+                else f"Check that the gateway at {_shown(self._gateway)} has a queue and knows {message.flow!r}.",
             )
+
+    def _logged_in(self, call: OutgoingCall) -> OutgoingCall:
+        """`call` with the gateway's login, unless it has one of its own or its URL was changed to leave the routes of
+        functions: then a function or a caller could make the flow speak to the gateway in its name."""
+        if not self._login or not self._is_routed(call.url) or any(_is_login(name) for name in call.headers):
+            return call
+        return replace(call, headers={**call.headers, _LOGIN_HEADER: self._login})
+
+    def _is_routed(self, url: str) -> bool:
+        rest = url.removeprefix(self._gateway)
+        path = unquote(rest.partition("?")[0]).replace("\\", "/").split("/")
+        return rest != url and rest.startswith(_ROUTES) and not {".", ".."} & {*path}
 
     @property
     def _session(self) -> requests.Session:
         # Two threads may each make one: the session that is not kept closes when its call ends.
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
-            self._opened = opened = (os.getpid(), _new_session(self._connections))
+            self._opened = opened = (os.getpid(), _new_session(self._connections, self._login))
         return opened[1]
 
 
 class _Session(requests.Session):
+    gateway_login = ""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+        if self.gateway_login and prepared_request.headers.get(_LOGIN_HEADER) == self.gateway_login:
+            del prepared_request.headers[_LOGIN_HEADER]
+
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target is None or _origin(urljoin(resp.url, target)) != _origin(resp.url):
@@ -110,8 +149,9 @@ class _Session(requests.Session):
         return target
 
 
-def _new_session(connections: int) -> requests.Session:
+def _new_session(connections: int, login: str) -> requests.Session:
     session = _Session()
+    session.gateway_login = login
     session.trust_env = False  # reading the environment costs more than the call, and Kubernetes fills it
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers["User-Agent"] = "faasflow"
@@ -121,8 +161,13 @@ def _new_session(connections: int) -> requests.Session:
     return session
 
 
-def _path_of(request_id: str) -> str:
-    """The id in the path, unless a gateway on the way might decode and clean the path: then in the query."""
+def _is_login(name: str) -> bool:
+    return name.lower() == _LOGIN_HEADER.lower()
+
+
+def forward_path(request_id: str) -> str:
+    """What follows `/flow/` where a flow takes its forwards. The id is in the path, unless a gateway on the way might
+    decode and clean the path: then in the query."""
     if _PLAIN_ID.fullmatch(request_id):
         return f"{request_id}/forward"
     return f"-/forward?id={quote(request_id, safe='', errors='surrogatepass')}"
@@ -148,25 +193,31 @@ def _read(answer: requests.Response, what: str, timeout: float) -> bytes:
 
 @contextmanager
 def _translated(what: str, timeout: float) -> Iterator[None]:
-    """The one place where the library's errors become ours. Their own texts are left out: they quote whole URLs."""
+    """The one place where the library's errors become ours. They are left out, also as the cause that a traceback would
+    show: their texts quote whole URLs."""
     try:
         yield
     except FaasflowError:
         raise
-    except (requests.ReadTimeout, ReadTimeoutError) as exc:
-        raise _too_slow(what, timeout) from exc
-    except requests.ConnectTimeout as exc:
+    except (requests.ReadTimeout, ReadTimeoutError):
+        raise _too_slow(what, timeout) from None
+    except requests.ConnectTimeout:
         text = f"{what} cannot be reached: no connection within {min(_CONNECT_TIMEOUT, timeout):g} s."
-        raise NoAnswerError(text, hint="Check that it runs and that its address is right.") from exc
+        raise NoAnswerError(text, hint="Check that it runs and that its address is right.") from None
     except ValueError as exc:  # a URL, method or header that is none
         raise TransportError(
             f"{what} cannot be called: {type(exc).__name__}.",
             hint="Give a whole http or https URL, and headers with plain names.",
-        ) from exc
+        ) from None
     except (requests.RequestException, HTTPError, OSError) as exc:
+        if _DISTRUST in str(exc):
+            raise TransportError(
+                f"{what} has a certificate that is not trusted here.",
+                hint="If its authority is a private one of the gateway, name its file in gateway_ca_file.",
+            ) from None
         raise NoAnswerError(
             f"{what} gave no answer: {_reason(exc)}.", hint="Check that it runs and that its address is right."
-        ) from exc
+        ) from None
 
 
 def _too_slow(what: str, timeout: float) -> CallTimeoutError:
@@ -190,8 +241,7 @@ def _reason(exc: BaseException) -> str:
 
 def _shown(url: str) -> str:
     """A URL without what may be secret in it."""
-    base, _, _ = url.partition("?")
-    return re.sub(r"//[^/@]*@", "//", base)
+    return re.split("[?#]", masked(url))[0]
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

@@ -151,13 +151,13 @@ def test_the_callback_url_is_repeated_if_there_is_one(serve: Serve, chain: FlowT
     assert reply.headers["x-faas-flow-callback-url"] == "http://gateway/function/done"
 
 
-@pytest.mark.parametrize("url", ["done", "ftp://host/x", "http://", "http://[::1"])
+@pytest.mark.parametrize("url", ["done", "ftp://host/x", "http://", "http://[::1", "http://a\\@b", "http://a b"])
 def test_a_callback_that_is_no_url_is_refused_before_anything_is_recorded(
     serve: Serve, chain: FlowTester, url: str
 ) -> None:
     reply = serve(chain).post("/", b"", {"X-Faas-Flow-Callback-Url": url})
 
-    assert (reply.status, url in reply.json["error"]) == (400, True)
+    assert (reply.status, "X-Faas-Flow-Callback-Url is not" in reply.json["error"]) == (400, True)
     assert contents(chain.state) == {}
 
 
