@@ -142,7 +142,7 @@ class Engine:
 
     def story(self, request_id: str) -> dict[str, object]:
         """All that is recorded of a request, for JSON: times in seconds since the epoch, sizes in bytes."""
-        snapshot = self._parts.ledger(request_id).read([], ["node/", "branches/"])
+        snapshot = self._parts.ledger(request_id).read([], ["node/", "branches/", PARKED])
         record = _known(request_id, snapshot).record
         return {
             "flow": self.flow,
@@ -152,7 +152,13 @@ class Engine:
             "ended": record.ended,
             "query": record.query,
             "failure": record.failure,
-            "nodes": [_node_story(key, value) for key, value in snapshot.entries.items() if not is_chunk(key)],
+            "closing": record.closing,
+            "parked": [key.removeprefix(PARKED) for key in snapshot.entries if key.startswith(PARKED)],
+            "nodes": [
+                _node_story(key, value)
+                for key, value in snapshot.entries.items()
+                if not is_chunk(key) and not key.startswith(PARKED)
+            ],
         }
 
     def requests(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
