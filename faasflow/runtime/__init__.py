@@ -20,6 +20,7 @@ from faasflow.engine.context import Context
 from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
 from faasflow.ports import DataStore, StateStore
 from faasflow.runtime.handler import Handler, load_handler
+from faasflow.runtime.timeouts import timeout_warnings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -98,13 +99,16 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
 
     try:
         settings = Settings.from_environment(flow=name, port=port)
-        app = build_app(load_handler(handler), settings)
+        loaded = load_handler(handler)
+        app = build_app(loaded, settings)
         # One half works while the other half may wait for results.
         server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
     except FaasflowError as error:
         _refuse(error)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logger.info("Flow %r listens on %s:%d.", settings.flow or "(by Host header)", settings.host, server.port)
+    for warning in timeout_warnings(settings, definer(loaded.define)(Context(settings.flow, "", ""))):
+        logger.warning(warning)
     _drain_on_signals(server, settings)
     server.run()
 
@@ -118,7 +122,12 @@ def _parts(
     if transport is None:
         from faasflow.transport.openfaas import OpenFaasTransport
 
-        transport = OpenFaasTransport(settings.gateway, threads=settings.threads)
+        transport = OpenFaasTransport(
+            settings.gateway,
+            threads=settings.threads,
+            login=settings.gateway_login,
+            ca_file=settings.gateway_ca_file,
+        )
     own_state, own_data = handler.override_state_store, handler.override_data_store
     return Parts(
         flow=settings.flow,
@@ -128,6 +137,7 @@ def _parts(
         transport=transport,
         clock=clock or SystemClock(),
         key=settings.key,
+        callback_allow=settings.callback_allow,
         default_method=settings.default_method,
         call_timeout=settings.call_timeout,
     )

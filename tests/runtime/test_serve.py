@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.http.support import Client, Reply
+from tests.runtime.watchdog import Gateway, Watchdog
 from tests.support import free_port, wait_until
 
 ROOT = str(Path(__file__).parents[2])
@@ -35,6 +36,21 @@ SLOW = """
         return "slept"
     def define(flow, context):
         flow.sync_node().modify(slowly)
+"""
+GATED = """
+    import time
+    from pathlib import Path
+    folder = Path(__file__).parent
+    def first(data):
+        (folder / "began").touch()
+        while not (folder / "go-on").exists():
+            time.sleep(0.01)
+        return data + b"1"
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("first").modify(first)
+        dag.node("second").modify(lambda data: data + b"2")
+        dag.edge("first", "second")
 """
 
 
@@ -104,6 +120,40 @@ def test_a_request_in_flight_is_answered_before_the_process_ends(
     assert (reply.result().status, reply.result().body) == (200, b"slept")
     assert (code, out) == (0, "served\n")
     assert "Traceback" not in err
+
+
+def test_a_function_that_is_replaced_behind_a_watchdog_cuts_nothing_and_answers_what_still_comes(
+    function: Function,
+) -> None:
+    function.write(GATED)
+    gateway, watchdog = Gateway(), Watchdog(function.port)
+    with watchdog.serving(), gateway.delivering(watchdog.port):
+        process = function.start(gateway=gateway.url, healthcheck_interval="6s")
+        front = Client(watchdog.port)
+        started = front.start(b"x", id="r1")
+        wait_until(lambda: function.has_begun, "the first node to run")
+        watchdog.terminate(process)
+        wait_until(lambda: not _catches(process.pid, signal.SIGTERM), "the function to drain")
+        later = [front.start(b"y", id=f"later-{number}").status for number in range(5)]
+        (function.folder / "go-on").touch()
+        for id in ("r1", *(f"later-{number}" for number in range(5))):
+            wait_until(lambda: front.get(f"/flow/{id}/state").body == b"FINISHED", f"{id} to end")  # noqa: B023
+        result = front.get("/flow/r1/result")
+        code, _, err = function.end()
+
+    assert (started.status, later, result.body) == (202, [202] * 5, b"x12")
+    assert [status for status in watchdog.statuses if status >= 500] == []
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_a_timeout_that_is_too_short_is_told_at_the_start(function: Function) -> None:
+    function.write(SLOW)
+    function.start(fprocess="python index.py", exec_timeout="60s", write_timeout="9s", healthcheck_interval="0s")
+    function.process.terminate()  # type: ignore[union-attr]
+    _, _, err = function.end()
+
+    assert "WARNING faasflow.runtime: write_timeout (9 s) cuts a delivery before exec_timeout (60 s) ends it." in err
+    assert "Raise write_timeout to more than 60 s." in err
 
 
 def test_an_idle_function_ends_at_once(function: Function) -> None:
