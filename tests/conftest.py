@@ -7,6 +7,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# Before any test imports it.
+pytest.register_assert_rewrite("faasflow.testing.contracts")
+
 IN_CI = bool(os.environ.get("CI"))
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
