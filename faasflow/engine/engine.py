@@ -14,7 +14,7 @@ from faasflow.engine import plan
 from faasflow.engine.closing import ON_FAILURE, Closing, ended
 from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
-from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest, index_prefix
+from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest, index_key, index_prefix
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
@@ -161,6 +161,28 @@ class Engine:
             ],
         }
 
+    def remove(self, request_id: str) -> None:
+        """Remove all that is stored of an ended request. `RequestConflictError` for one that has not ended."""
+        record = self._request(request_id).record
+        if not record.state.has_ended:
+            raise RequestConflictError(
+                f"Request {request_id!r} is {record.state} and cannot be removed.", hint="Stop it first."
+            )
+        self._remove(request_id, index_key(self.flow, request_id, record.created))
+
+    def remove_expired(self, retention: float, *, limit: int = 100) -> int:
+        """Remove at most `limit` requests that ended more than `retention` seconds ago; how many were."""
+        latest = self._parts.clock.now() - retention
+        oldest = self._parts.state.list(index_prefix(self.flow), after=index_key(self.flow, "", latest), limit=limit)
+        removed = 0
+        for key, id in oldest.items():
+            request = self._parts.ledger(id.decode()).read().request
+            # Without a request, a removal was cut off before it came to the entry in the list.
+            if request is None or (request.record.ended is not None and request.record.ended < latest):
+                self._remove(id.decode(), key)
+                removed += 1
+        return removed
+
     def requests(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
         """The newest requests, for JSON; `after` is the `cursor` of the last one seen."""
         prefix = index_prefix(self.flow)
@@ -174,6 +196,12 @@ class Engine:
                 row = {"request_id": id, "state": state.state, "created": state.created, "ended": state.ended}
                 rows.append({**row, "cursor": key.removeprefix(prefix)})
         return rows
+
+    def _remove(self, request_id: str, listed: str) -> None:
+        self._parts.data.configure(self.flow, request_id).cleanup()
+        self._parts.state.configure(self.flow, request_id).cleanup()
+        # The list leads to what is left to remove, so its entry goes last.
+        self._parts.state.delete(listed)
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""

@@ -74,7 +74,11 @@ class Executor:
         """Carry out one delivery. When it returns, the outcome is in the ledger and what follows is in the queue;
         `TryAgainError`, `StoreUnavailableError` or `ForwardError` ask for the same message again."""
         context = Context(self._parts.flow, message.request_id, message.query)
-        self.advance(self.work(message, context, self._parts.define(context)))
+        try:
+            definition = self._parts.define(context)
+        except DefinitionError as error:  # it could be defined at the start, and may be again
+            raise TryAgainError(f"The flow cannot be defined now: {error}", hint=error.hint) from error
+        self.advance(self.work(message, context, definition))
 
     def advance(self, work: Work) -> None:
         """Do what the ledger says is to be done for the step of `work`."""

@@ -122,6 +122,25 @@ def test_a_request_whose_flow_was_changed_fails_by_name() -> None:
     assert "DefinitionChangedError" in outcome.error
 
 
+def test_a_definition_that_fails_for_a_while_costs_no_request() -> None:
+    is_broken = False
+
+    def define(flow, context):
+        if is_broken:
+            raise OSError("the disk is away")
+        chain("a", "b")(flow, context)
+
+    tester = FlowTester(define)
+    started = tester.engine.start(b"x")
+    is_broken = True
+    with pytest.raises(TryAgainError, match="the disk is away"):
+        tester.drain()
+
+    is_broken = False
+    tester.drain()
+    assert tester.outcome(started.request_id).state is RequestState.FINISHED
+
+
 def test_a_message_of_another_key_flow_or_request_is_refused() -> None:
     tester = FlowTester(chain("a", "b"))
     tester.engine.start(b"x", request_id="r1")
