@@ -13,19 +13,22 @@ INSTALL := $(PYTHON) requirements/install.py
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help demo up test lint format types layers wheel check lock clean demo-tools dev-tools
+.PHONY: help demo up servers test lint format types layers wheel check lock clean demo-tools dev-tools
 
 help: ## Print what can be done
 	@echo "make TARGET, where TARGET is one of:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: demo-tools ## Run the example flow and show its result
-	@$(BIN)/faasflow run $(FLOW) -f $(STACK)
+	@$(BIN)/faasflow run $(FLOW) -f $(STACK) </dev/null
 
 up: demo-tools ## Serve the functions of stack.yml behind a local gateway
 	@$(BIN)/faasflow up -f $(STACK)
 
-test: dev-tools ## Run the tests; some of them: make test TESTS=tests/docs
+servers: dev-tools ## Unpack the servers that tests run against
+	@$(BIN)/python tests/servers/install.py
+
+test: dev-tools servers ## Run the tests; some of them: make test TESTS=tests/docs
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 lint: dev-tools ## Check format and style
@@ -53,13 +56,13 @@ wheel: dev-tools ## Build the wheel and try it in an environment of its own
 check: lint types layers wheel demo test ## All of the above that can fail
 
 lock: dev-tools ## Write requirements/*.txt from pyproject.toml; newest versions: make lock UPGRADE=--upgrade
-	@$(COMPILE) pyproject.toml --extra examples --group dev --group build --output-file requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra examples --extra redis --group dev --group build --output-file requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra examples --constraint requirements/dev.txt --output-file requirements/demo.txt
 	@$(COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	@$(COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## Remove everything that was installed or built
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .servers build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 demo-tools:
 	@$(INSTALL) demo --venv $(VENV)

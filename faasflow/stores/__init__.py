@@ -1,4 +1,11 @@
-"""The store adapters, and how a URL names one. An adapter is imported when one of its stores is opened."""
+"""The store adapters, and how a URL names one. An adapter is imported when one of its stores is opened.
+
+State: `memory:` · `sqlite:///absolute/path.db` · `consul://[TOKEN@]HOST[:PORT][?dc=NAME&token_file=PATH]` ·
+`etcd://[USER:PASSWORD@]HOST[:PORT][?password_file=PATH]` ·
+`redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER][?password_file=PATH]`. With an `s` behind the scheme (`consuls:`,
+`etcds:`, `rediss:`) the connection is encrypted, and `ca_file`, `cert_file` and `key_file` may name PEM files. A user,
+password or token in a URL is percent-encoded; it is better kept in a file, such as a mounted secret.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +13,31 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from faasflow.errors import ConfigError
+from faasflow.stores.address import shown
 
 if TYPE_CHECKING:
     from faasflow.ports import DataStore, StateStore
 
 _FORMS = "Use 'memory:', or 'sqlite:///absolute/path.db', which may end in '?durability=full'."
+_STATE_FORMS = f"{_FORMS} A server is 'consul://host', 'etcd://host' or 'redis://host', also with a port."
 
 
 def open_state_store(url: str) -> StateStore:
-    """The state store that `url` names: `memory:` (a new one at every call) or `sqlite:///absolute/path.db`."""
-    parts = _split(url)
+    """The state store that `url` names; for `memory:` a new one at every call."""
+    match url.partition(":")[0]:
+        case "consul" | "consuls":
+            from faasflow.stores.consul import ConsulStateStore
+
+            return ConsulStateStore.from_url(url)
+        case "etcd" | "etcds":
+            from faasflow.stores.etcd import EtcdStateStore
+
+            return EtcdStateStore.from_url(url)
+        case "redis" | "rediss":
+            from faasflow.stores.redis import RedisStateStore
+
+            return RedisStateStore.from_url(url)
+    parts = _split(url, _STATE_FORMS)
     if parts.scheme == "memory":
         from faasflow.stores.memory import MemoryStateStore
 
@@ -26,8 +48,8 @@ def open_state_store(url: str) -> StateStore:
 
 
 def open_data_store(url: str) -> DataStore:
-    """The data store that `url` names, in the forms of `open_state_store`; both may name the same file."""
-    parts = _split(url)
+    """The data store that `url` names: `memory:` or `sqlite:`, which may be the file of a state store."""
+    parts = _split(url, _FORMS)
     if parts.scheme == "memory":
         from faasflow.stores.memory import MemoryDataStore
 
@@ -37,12 +59,12 @@ def open_data_store(url: str) -> DataStore:
     return SqliteDataStore(unquote(parts.path), **_sqlite_options(url, parts.query))
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, forms: str) -> SplitResult:
     parts = urlsplit(url)
     is_memory = url == "memory:"
     is_sqlite = url.startswith("sqlite:///") and not parts.path.endswith("/") and not parts.fragment
     if not (is_memory or is_sqlite):
-        raise ConfigError(f"The store URL {url!r} cannot be understood. {_FORMS}")
+        raise ConfigError(f"The store URL {shown(url)!r} cannot be understood. {forms}")
     return parts
 
 
@@ -52,5 +74,5 @@ def _sqlite_options(url: str, query: str) -> dict[str, Any]:
     except ValueError:
         options = {"": []}
     if options and options.keys() != {"durability"}:
-        raise ConfigError(f"The options of the store URL {url!r} cannot be understood. {_FORMS}")
+        raise ConfigError(f"The options of the store URL {shown(url)!r} cannot be understood. {_FORMS}")
     return {name: values[0] for name, values in options.items()}
