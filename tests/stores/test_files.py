@@ -1,0 +1,269 @@
+"""The file store keeps the contract, whatever its keys look like and whenever its process ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faasflow.errors import KeyNotFoundError, StoreCorruptError, StoreUnavailableError
+from faasflow.ports import DataStore
+from faasflow.stores.files import FileDataStore
+from faasflow.testing.contracts import HOSTILE_IDS, HOSTILE_KEYS, DataStoreContract, together
+
+MEGABYTE = 1024 * 1024
+PATHS = [
+    *("../../outside", "/etc/outside", "a/../../../../outside", "..", "../", "./x", ".", "faasflow/../../outside"),
+    *(
+        "faasflow/../../x/outside",
+        "faasflow/f/../../../outside",
+        "faasflow/f/r/../../../outside",
+        "faasflow///",
+        "+/+/x",
+    ),
+]
+
+WRITE_FOR_EVER = """
+import sys
+from faasflow.stores.files import FileDataStore
+
+view = FileDataStore(sys.argv[1]).configure("flow", "1")
+for number in range(1_000_000):
+    view.set(f"key/{number % 7}", b"%07d" % number * 50_000)
+    print(number, flush=True)
+"""
+
+FILL_THE_DISK = """
+import resource, signal, sys
+from faasflow.errors import StoreUnavailableError
+from faasflow.stores.files import FileDataStore
+
+store = FileDataStore(sys.argv[1])
+store.set("key", b"kept")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    store.set("key", bytes(1_000_000))
+except StoreUnavailableError as exc:
+    print(exc.message)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "some" / "data"
+
+
+@pytest.fixture
+def store(folder: Path) -> FileDataStore:
+    return FileDataStore(folder)
+
+
+class TestContract(DataStoreContract):
+    @pytest.fixture
+    def store(self, folder: Path) -> Iterator[DataStore]:
+        store = FileDataStore(folder)
+        store.init()
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def peer(self, folder: Path) -> DataStore:
+        return FileDataStore(folder)
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_no_key_leads_out_of_the_folder(store: FileDataStore, folder: Path, tmp_path: Path, key: str) -> None:
+    store.set(key, b"value")
+
+    assert store.get(key) == b"value"
+    assert store.list("") == [key]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(_files(folder))
+    store.clear(key)
+    assert _files(folder) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["x" * 5000, "x/" * 3000, "\U0010ffff" * 2000, "\ud800", "nul \0", "new\nline", "a" * 128]
+)
+def test_keys_of_any_length_and_any_characters_fit(store: FileDataStore, key: str) -> None:
+    view = store.configure("flow", "1")
+    for each in (key, key + "x"):
+        view.set(each, each.encode("utf-8", "replace"))
+
+    assert view.list("") == [key, key + "x"]
+    assert view.get(key + "x") == (key + "x").encode("utf-8", "replace")
+
+
+def test_names_differ_in_more_than_their_capitals(store: FileDataStore, folder: Path) -> None:
+    keys = [*HOSTILE_KEYS, *(key.swapcase() for key in HOSTILE_KEYS)]
+    for number, request_id in enumerate(HOSTILE_IDS):
+        store.configure("flow", request_id).set(keys[number % len(keys)], b"")
+    for key in keys:
+        store.configure("flow", "1").set(key, b"")
+
+    names = [str(path).lower() for path in _files(folder)]
+    assert len(names) == len(set(names))
+
+
+def test_a_request_has_a_folder_that_people_can_find(store: FileDataStore, folder: Path) -> None:
+    store.configure("resize-images", "d45r8q3c77u0j3rk0q2g").set("data/Node A", b"value")
+
+    (file,) = (folder / "resize-images" / "d45r8q3c77u0j3rk0q2g").iterdir()
+    assert re.fullmatch("data_node_a~[0-9a-f]{40}", file.name)
+    assert file.read_bytes().splitlines()[1:] == [b"value"]
+
+
+def test_nothing_acknowledged_is_lost_and_nothing_is_half_written_by_kill_9(folder: Path) -> None:
+    for life in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITE_FOR_EVER, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3 + life * 7)]
+        process.kill()
+        acknowledged = int((lines + process.stdout.read().splitlines())[-1])
+        process.wait()
+
+        view = FileDataStore(folder).configure("flow", "1")
+        last = {key: int(_only(view.get(key), 7)) for key in view.list("key/")}
+        assert last[f"key/{acknowledged % 7}"] in (acknowledged, acknowledged + 7)
+        assert max(last.values()) <= acknowledged + 1
+
+
+def test_cleanup_removes_what_a_killed_process_left_and_nothing_else(store: FileDataStore, folder: Path) -> None:
+    for request_id in ("1", "10", "2"):
+        store.configure("flow", request_id).set("key", b"value")
+        (folder / "flow" / request_id / ".0123").write_bytes(b"half a val")
+    kept = [path for path in _files(folder) if path.parent.name != "1"]
+    store.configure("flow", "1").cleanup()
+
+    assert _files(folder) == kept
+    assert store.list("") == ["faasflow/flow/10/key", "faasflow/flow/2/key"]
+
+
+def test_what_a_killed_cleanup_left_goes_when_the_store_is_made_ready(store: FileDataStore, folder: Path) -> None:
+    store.configure("flow", "1").set("key", b"value")
+    store.configure("flow", "2").set("key", b"value")
+    (folder / "flow" / "1").rename(folder / ".0123")
+
+    assert store.list("") == ["faasflow/flow/2/key"]
+    store.init()
+    assert sorted(path.name for path in folder.iterdir()) == ["flow"]
+
+
+def test_unfinished_and_foreign_files_are_no_keys(store: FileDataStore, folder: Path) -> None:
+    view = store.configure("flow", "1")
+    view.set("key", b"value")
+    for name in (".DS_Store", "notes.txt", "empty"):
+        (folder / "flow" / "1" / name).write_text(name if name != "empty" else "")
+    (folder / "README").write_text("mine")
+    (folder / "flow" / "1" / "sub").mkdir()
+
+    assert store.list("") == ["faasflow/flow/1/key"]
+    with pytest.raises(StoreCorruptError, match="changed, or damaged"):
+        view.get("notes.txt")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-1],
+        lambda content: content + b"x",
+        lambda content: content.replace(b"value", b"valuE"),
+        lambda content: content.replace(b"key", b"kez"),
+        lambda content: b"",
+        lambda content: b"\xff" * 1000,
+    ],
+)
+def test_a_file_that_was_changed_is_told_from_a_value(store: FileDataStore, folder: Path, damage: object) -> None:
+    store.set("key", b"value")
+    (file,) = _files(folder)
+    file.write_bytes(damage(file.read_bytes()))  # type: ignore[operator]
+
+    with pytest.raises(StoreCorruptError, match="'key'"):
+        store.get("key")
+    store.set("key", b"again")
+    assert store.get("key") == b"again"
+
+
+def test_a_file_in_the_place_of_another_is_not_its_value(store: FileDataStore, folder: Path) -> None:
+    store.set("a", b"of a")
+    store.set("b", b"of b")
+    first, second = sorted(_files(folder))
+    first.replace(second)
+
+    with pytest.raises(StoreCorruptError):
+        store.get("b")
+    with pytest.raises(KeyNotFoundError):
+        store.get("a")
+
+
+def test_a_full_disk_is_told_and_leaves_the_value_that_was_there(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FILL_THE_DISK, folder], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"The data folder {str(folder)!r} cannot be used now: File too large.\n"
+    assert FileDataStore(folder).get("key") == b"kept"
+    assert len(_files(folder)) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StoreUnavailableError, match="cannot be used now") as caught:
+            FileDataStore(place).init()
+        assert caught.value.hint
+
+
+def test_writes_and_cleanups_at_the_same_moment_do_not_fail(store: FileDataStore) -> None:
+    end = time.monotonic() + 1.0
+
+    def work(number: int) -> int:
+        view = store.configure("flow", "1")
+        rounds = 0
+        while time.monotonic() < end:
+            if number % 4 == 0:
+                view.cleanup()
+            else:
+                view.set(f"key/{number}", b"value")
+                assert set(view.list("key/")) <= {f"key/{other}" for other in range(8)}
+            rounds += 1
+        return rounds
+
+    rounds = together(work, range(8))
+
+    assert all(rounds)
+
+
+def test_a_large_value_is_in_memory_once(store: FileDataStore) -> None:
+    size = 20 * MEGABYTE
+    value = bytes(size)
+    tracemalloc.start()
+    try:
+        store.set("key", value)
+        written = tracemalloc.get_traced_memory()[1]
+        found = store.get("key")
+        read = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert found == value
+    assert written < MEGABYTE
+    assert read < size + MEGABYTE
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _only(value: bytes, size: int) -> bytes:
+    """The part of `size` bytes that all of `value` repeats."""
+    assert value == value[:size] * (len(value) // size)
+    return value[:size]
