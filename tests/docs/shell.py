@@ -36,6 +36,8 @@ class Shell:
                 start_new_session=True,
                 text=True,
             )
+        assert self.process.stdin is not None
+        self.input = self.process.stdin
 
     def run(self, command: str) -> tuple[int, str]:
         """The exit status of a command and all that it wrote."""
@@ -56,15 +58,16 @@ class Shell:
         """End what runs in the background as Ctrl-C and a closed terminal would, and then the shell."""
         with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
             self._send("kill $(jobs -p) 2>/dev/null; wait; exit\n")
-            self.process.communicate(timeout=GRACE)
+            self.process.wait(GRACE)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            self.input.close()
         self.process.wait()
 
     def _send(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
+        self.input.write(text)
+        self.input.flush()
 
     def _ended(self, begin: int) -> re.Match[str] | None:
         output = self.log.read_bytes()[begin:].decode()
