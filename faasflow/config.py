@@ -122,6 +122,11 @@ def inspect(environ: Mapping[str, str], *, flow: str = "", port: int | None = No
     return Inspection(settings, tuple(read.readings.values()), tuple(read.problems))
 
 
+def names_flow(environ: Mapping[str, str]) -> bool:
+    """Whether an environment is that of a flow function, and not that of somebody's terminal."""
+    return any(environ.get(name) for name in ("fprocess", "workflow_name", "OPENFAAS_NAME", "gateway", "state_store"))
+
+
 def parse_duration(text: str) -> float | None:
     """Seconds in a duration of Go's notation (`1m30s`, `500ms`) or in bare seconds; `None` if it is neither."""
     text = text.strip()
@@ -138,8 +143,13 @@ def masked(text: str) -> str:
     scheme, separator, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
     if not rest.startswith("/"):  # a file has no login; a password may hold anything
         rest = re.sub(r"^.*@", "…@", rest, flags=re.DOTALL)
-    text = scheme + separator + rest
-    return re.sub(r"([?&][^=&]*(?:key|token|secret|password)=)[^&#]*", rf"\1{_HIDDEN}", text, flags=re.IGNORECASE)
+    return without_tokens(scheme + separator + rest)
+
+
+def without_tokens(text: str) -> str:
+    """`text` without what may be a password or token in the query of a URL."""
+    secrets = r"([?&][^\s=&]*(?:key|token|secret|password)=)[^\s&#'\"]*"
+    return re.sub(secrets, rf"\1{_HIDDEN}", text, flags=re.IGNORECASE)
 
 
 def _settings(read: _Reader, flow: str, port: int | None) -> Settings:
@@ -226,6 +236,11 @@ class _Reader:
     def secret_file(self, name: str) -> Path:
         return Path(self.text("secret_mount_path", SECRETS)) / name
 
+    def derived(self, name: str, value: str, origin: str) -> str:
+        """Remember a setting that another one stands for."""
+        self.readings[name] = Reading(name, masked(value), Source.ENVIRONMENT, f"from {origin}")
+        return value
+
     def unused(self, name: str, note: str) -> None:
         """Remember a setting that is given, although nothing looks at it."""
         if text := self._environ.get(name, "").strip():
@@ -289,7 +304,7 @@ def _state_store(read: _Reader, default: str) -> str:
         return default
     server = _server(read, "consul_url", url)
     dc = read.text("consul_dc", "dc1")
-    return f"consul{server}?{urlencode({'dc': dc})}"
+    return read.derived("state_store", f"consul{server}?{urlencode({'dc': dc})}", "consul_url")
 
 
 def _data_store(read: _Reader, default: str) -> str:
@@ -309,7 +324,8 @@ def _data_store(read: _Reader, default: str) -> str:
         secret = read.text(f"s3_{option}_name", name)
         read.secret(secret, _S3_LOGIN)
         options[f"{option}_file"] = str(read.secret_file(secret))
-    return f"s3{server.removeprefix('s')}/{BUCKET}?{urlencode(options, safe='/')}"
+    url = f"s3{server.removeprefix('s')}/{BUCKET}?{urlencode(options, safe='/')}"
+    return read.derived("data_store", url, "s3_url")
 
 
 def _server(read: _Reader, name: str, text: str, *, is_tls: bool = False) -> str:

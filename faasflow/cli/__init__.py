@@ -7,6 +7,7 @@ import click
 import faasflow
 from faasflow.cli.app import App
 from faasflow.cli.completion import completion
+from faasflow.cli.doctor import doctor
 from faasflow.cli.graph import graph
 from faasflow.cli.invoke import invoke
 from faasflow.cli.listing import list_, state
@@ -33,5 +34,5 @@ def main() -> None:
     """
 
 
-for _command in (new, up, run, invoke, list_, state, validate, graph, completion):
+for _command in (new, up, run, invoke, list_, state, validate, graph, doctor, completion):
     main.add_command(_command)

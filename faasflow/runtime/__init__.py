@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from faasflow import graph
-from faasflow.config import Settings
+from faasflow.config import Settings, without_tokens
 from faasflow.dsl import Flow
 from faasflow.engine.context import Context
 from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
@@ -152,7 +152,7 @@ def _ready(
         try:
             store = configured()
         except ConfigError as error:
-            raise ConfigError(f"Setting {setting!r}: {error}", hint=error.hint) from error
+            raise ConfigError(without_tokens(f"Setting {setting!r}: {error}"), hint=error.hint) from None
     store.init()
     return store
 

@@ -74,7 +74,7 @@ class OpenFaasTransport:
                 headers={name: header_text(value) for name, value in call.headers.items()},
                 data=call.body or None,
                 timeout=(min(_CONNECT_TIMEOUT, call.timeout), call.timeout),
-                verify=self._ca_file if self._ca_file and self._is_routed(call.url) else True,
+                verify=self._ca_file if self._ca_file and call.url.startswith(f"{self._gateway}/") else True,
                 stream=True,
             )
             with answer:

@@ -1,0 +1,139 @@
+"""Whether what a flow function needs is there: its settings, its gateway, its stores, its secret; what `faasflow
+doctor` tells, one line each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from faasflow import stores
+from faasflow.config import HMAC_SECRET, Inspection, Settings, masked, without_tokens
+from faasflow.errors import FaasflowError
+from faasflow.naming import IdMaker
+from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
+from faasflow.runtime.timeouts import timeout_warnings
+
+FLOW = "faasflow-doctor"
+"""The name under which stores are tried; no flow can be called so by mistake."""
+
+_KEY, _VALUE = "round-trip", b"there and back"
+_PATIENCE = 5.0
+_SHORTEST_KEY = 16
+
+
+class Verdict(StrEnum):
+    """What came out of a check."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: what was found and, if something is wrong, the way out."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    way_out: str = ""
+
+
+def run_checks(inspection: Inspection) -> Iterator[Check]:
+    """Look at everything, one after the other. Nothing is left behind in the stores."""
+    settings = inspection.settings
+    for problem in inspection.problems:
+        yield Check("settings", Verdict.BAD, str(problem))
+    yield from check_gateway(settings)
+    yield _check_store("state store", settings.state_store, lambda: stores.open_state_store(settings.state_store))
+    yield _check_store("data store", settings.data_store, lambda: stores.open_data_store(settings.data_store))
+    yield from _check_signing(inspection)
+    yield from _check_timeouts(settings)
+
+
+def check_gateway(settings: Settings) -> Iterator[Check]:
+    """Whether the gateway answers and, where there is a login for it, takes it."""
+    answer = _ask_gateway(settings, "/healthz")
+    if isinstance(answer, FaasflowError):
+        yield Check("gateway", Verdict.BAD, str(answer), f"{answer.hint} The setting is gateway.")
+    elif not answer.is_success:
+        found = f"{settings.gateway}/healthz answered {answer.status}."
+        yield Check("gateway", Verdict.BAD, found, "Set gateway to the address of an OpenFaaS gateway that is ready.")
+    else:
+        yield Check("gateway", Verdict.GOOD, f"{settings.gateway} is there")
+        if settings.gateway_login:
+            yield _check_login(settings)
+
+
+def _check_login(settings: Settings) -> Check:
+    answer = _ask_gateway(settings, "/system/info", Authorization=settings.gateway_login)
+    if isinstance(answer, FaasflowError):
+        return Check("gateway login", Verdict.BAD, str(answer), answer.hint)
+    if answer.status in (401, 403):
+        found = f"the gateway refused it with {answer.status}."
+        return Check("gateway login", Verdict.BAD, found, "Put the right login into its secrets; see gateway_auth.")
+    return Check("gateway login", Verdict.GOOD, "the gateway takes it")
+
+
+def _ask_gateway(settings: Settings, path: str, **headers: str) -> Response | FaasflowError:
+    from faasflow.transport.openfaas import OpenFaasTransport
+
+    transport = OpenFaasTransport(settings.gateway, ca_file=settings.gateway_ca_file)
+    try:
+        return transport.call(OutgoingCall("GET", settings.gateway + path, headers, [], b"", _PATIENCE))
+    except FaasflowError as error:
+        return error
+    finally:
+        transport.close()
+
+
+def _check_store(name: str, url: str, make: Callable[[], StateStore | DataStore]) -> Check:
+    shown, setting = masked(url), name.replace(" ", "_")
+    began = time.monotonic()
+    try:
+        is_back = _round_trip(make())
+    except (FaasflowError, ImportError) as error:
+        hint = error.hint if isinstance(error, FaasflowError) else ""
+        return Check(name, Verdict.BAD, f"{shown}: {without_tokens(str(error))}", hint or f"The setting is {setting}.")
+    if not is_back:
+        return Check(name, Verdict.BAD, f"{shown} gave back another value than was written.", f"Set another {setting}.")
+    if url == "memory:":
+        return Check(name, Verdict.WARNING, "memory: is gone with the process.", f"Set {setting} to keep requests.")
+    milliseconds = (time.monotonic() - began) * 1000
+    return Check(name, Verdict.GOOD, f"{shown} keeps what is written ({milliseconds:.0f} ms)")
+
+
+def _round_trip(store: StateStore | DataStore) -> bool:
+    try:
+        store.init()
+        view = store.configure(FLOW, IdMaker()())
+        try:
+            view.set(_KEY, _VALUE)
+            return view.get(_KEY) == _VALUE
+        finally:
+            view.cleanup()
+    finally:
+        store.close()
+
+
+def _check_signing(inspection: Inspection) -> Iterator[Check]:
+    key = inspection.settings.key
+    if key is not None and len(key) < _SHORTEST_KEY:
+        found = f"the secret {HMAC_SECRET} has only {len(key)} bytes."
+        yield Check("signing", Verdict.WARNING, found, "Make one that cannot be guessed: openssl rand -hex 32.")
+    elif key is not None:
+        who = "callers sign too" if inspection.settings.authenticate_request else "callers need not sign"
+        yield Check("signing", Verdict.GOOD, f"messages and callbacks are signed; {who}")
+    elif not any(HMAC_SECRET in str(problem) for problem in inspection.problems):
+        found = "messages between nodes are not signed: whoever reaches the flow can forge them."
+        yield Check("signing", Verdict.WARNING, found, f"Mount the secret {HMAC_SECRET}; leave validate_request on.")
+
+
+def _check_timeouts(settings: Settings) -> Iterator[Check]:
+    warnings = timeout_warnings(settings)
+    for warning in warnings:
+        yield Check("timeouts", Verdict.WARNING, warning)
+    if not warnings:
+        yield Check("timeouts", Verdict.GOOD, "they fit together")
