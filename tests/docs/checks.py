@@ -16,7 +16,7 @@ from tests.docs.pages import ROOT, Block, PageError
 
 CLUSTER_COMMANDS = {"curl", "docker", "faas-cli", "helm", "kubectl"}
 SET_UP_COMMANDS = {"cd", "export", "git", "make", "pip"}
-HELPER_COMMANDS = {"base64", "cat", "echo", "head", "openssl"}
+HELPER_COMMANDS = {"base64", "cat", "echo", "head", "mkdir", "openssl"}
 COMMANDS = {*CLUSTER_COMMANDS, *SET_UP_COMMANDS, "faasflow", "pytest", "python", "python3"}
 DIAGRAMS = {"erDiagram", "flowchart", "graph", "sequenceDiagram", "stateDiagram-v2"}
 
