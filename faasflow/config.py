@@ -41,7 +41,7 @@ _HIDDEN = "****"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a flow function is run with. Times are in seconds; `exec_timeout` of 0 is none.
+    """What a flow function is run with. Times are in seconds; a timeout of 0 is none.
 
     `flow` is empty if neither the configuration nor the platform names the flow; then the Host header does. `key` signs
     messages between nodes, and callers sign their requests with it; without one messages are not signed. `grace` is how
@@ -64,8 +64,8 @@ class Settings:
     default_method: str = "POST"
     call_timeout: float = 60.0
     exec_timeout: float = DEFAULT_TIMEOUT
-    read_timeout: float = DEFAULT_TIMEOUT
-    write_timeout: float = DEFAULT_TIMEOUT
+    read_timeout: float = 0.0
+    write_timeout: float = 0.0
     is_watched: bool = False
     grace: float = 0.0
     host: str = "127.0.0.1"
@@ -172,8 +172,8 @@ def _settings(read: _Reader, flow: str, port: int | None) -> Settings:
         default_method=_method(read),
         call_timeout=read.seconds("call_timeout", 60.0, least=0.001),
         exec_timeout=read.seconds("exec_timeout", DEFAULT_TIMEOUT),
-        read_timeout=read.seconds("read_timeout", DEFAULT_TIMEOUT),
-        write_timeout=read.seconds("write_timeout", DEFAULT_TIMEOUT),
+        read_timeout=_connection_timeout(read, "read_timeout"),
+        write_timeout=_connection_timeout(read, "write_timeout"),
         is_watched=bool(read.text("exec_timeout") or read.text("fprocess")),
         grace=_grace(read),
         host=read.text("host", "127.0.0.1"),
@@ -355,10 +355,15 @@ def _method(read: _Reader) -> str:
     return text
 
 
+def _connection_timeout(read: _Reader, name: str) -> float:
+    """What of-watchdog cuts a connection after. Without it nothing does."""
+    return read.seconds(name, DEFAULT_TIMEOUT if read.text("fprocess") else 0.0)
+
+
 def _grace(read: _Reader) -> float:
     """of-watchdog keeps serving for `healthcheck_interval`, else `write_timeout`, after it passed SIGTERM on to us; it
     is there if `fprocess` is set. Without it there is nothing to wait for."""
-    write_timeout = read.seconds("write_timeout", DEFAULT_TIMEOUT)
+    write_timeout = _connection_timeout(read, "write_timeout")
     return read.seconds("healthcheck_interval", write_timeout if read.text("fprocess") else 0.0)
 
 

@@ -43,7 +43,7 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize(("method", "target"), ENDPOINTS)
 def test_nothing_is_done_without_the_right_signature(
-    serve: Serve, chain: FlowTester, method: str, target: str, wrong: str
+    serve: Serve, chain: FlowTester, method: str, target: str, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain.engine.start(b"x", request_id="r1")
     before = contents(chain.state)
@@ -52,6 +52,7 @@ def test_nothing_is_done_without_the_right_signature(
     reply = serve(chain, authenticate_request=True).send(method, target, headers=headers)
 
     assert reply.status == 401
+    assert "is refused with 401" in caplog.text
     assert method == "HEAD" or "X-Hub-Signature" in reply.json["hint"]
     assert contents(chain.state) == before
     assert len(chain.transport.pending) == 1

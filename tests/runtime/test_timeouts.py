@@ -33,6 +33,10 @@ def test_without_anything_in_front_there_is_nothing_to_fit() -> None:
     assert timeout_warnings(settings(fprocess="", call_timeout="10m")) == []
 
 
+def test_a_gateway_that_ends_calls_cuts_no_connections() -> None:
+    assert timeout_warnings(settings(fprocess="", exec_timeout="60s")) == []
+
+
 @pytest.mark.parametrize("name", ["read_timeout", "write_timeout"])
 def test_a_connection_that_is_cut_before_the_call_ends_is_told_with_what_to_raise(name: str) -> None:
     [warning] = timeout_warnings(settings(**FITTING | {name: "30s"}))
