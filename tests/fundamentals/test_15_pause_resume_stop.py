@@ -4,6 +4,7 @@ ends the request. Here the first function steers the request that is calling it.
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def second(body: bytes) -> bytes:
     return body + b", second"
 
 
-def started_and_paused(run_flow):
+def started_and_paused(run_flow, second=second):
     def first(body: bytes) -> bytes:
         flow.pause("nr-1")
         return b"first"
@@ -57,13 +58,15 @@ def test_a_resumed_request_goes_on_to_its_end(run_flow):
 
 
 def test_pausing_and_resuming_again_changes_nothing(run_flow):
-    flow, _ = started_and_paused(run_flow)
+    resumed = threading.Event()
+    flow, _ = started_and_paused(run_flow, lambda body: second(body) if resumed.wait(30) else b"never resumed")
 
     flow.pause("nr-1")
     assert flow.state("nr-1") is RequestState.PAUSED
 
     flow.resume("nr-1")
     flow.resume("nr-1")
+    resumed.set()
     assert flow.wait("nr-1").result == b"first, second"
     assert len(flow.calls("second")) == 1
 
