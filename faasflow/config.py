@@ -318,14 +318,11 @@ def _data_store(read: _Reader, default: str) -> str:
         return default
     server = _server(read, "s3_url", url, is_tls=read.boolean("s3_tls", False))
     options = {"region": read.text("s3_region", "us-east-1")}
-    if server.startswith("s"):
-        options["tls"] = "true"
     for option, name in (("access_key", "s3-access-key"), ("secret_key", "s3-secret-key")):
         secret = read.text(f"s3_{option}_name", name)
         read.secret(secret, _S3_LOGIN)
         options[f"{option}_file"] = str(read.secret_file(secret))
-    url = f"s3{server.removeprefix('s')}/{BUCKET}?{urlencode(options, safe='/')}"
-    return read.derived("data_store", url, "s3_url")
+    return read.derived("data_store", f"s3{server}/{BUCKET}?{urlencode(options, safe='/')}", "s3_url")
 
 
 def _server(read: _Reader, name: str, text: str, *, is_tls: bool = False) -> str:

@@ -291,6 +291,11 @@ def test_the_original_s_names_of_consul_name_the_state_store(environ: dict[str, 
     assert read(**environ).state_store == url
 
 
+@pytest.mark.parametrize("url", ["consul.faasflow:8500", "https://[::1]:8501"])
+def test_the_store_that_the_original_s_names_name_can_be_opened(url: str) -> None:
+    open_state_store(read(consul_url=url).state_store).close()
+
+
 @pytest.fixture
 def s3_secrets(secrets: Path) -> Path:
     for name in ("s3-access-key", "s3-secret-key", "mine"):
@@ -312,7 +317,7 @@ def test_the_original_s_names_of_s3_name_the_data_store_and_the_files_of_its_sec
         f"s3://minio.faasflow:9000/faasflow?region=us-east-1"
         f"&access_key_file={s3_secrets}/s3-access-key&secret_key_file={s3_secrets}/s3-secret-key"
     )
-    assert other.data_store.startswith("s3://s3.example.com/faasflow?region=eu&tls=true&access_key_file=")
+    assert other.data_store.startswith("s3s://s3.example.com/faasflow?region=eu&access_key_file=")
     assert f"{s3_secrets}/mine&" in other.data_store
 
 

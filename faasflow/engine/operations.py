@@ -9,6 +9,7 @@ from typing import Any
 
 from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
+from faasflow.config import masked
 from faasflow.engine.position import Step
 from faasflow.errors import CallError, NoAnswerError, StoreUnavailableError, TryAgainError
 from faasflow.graph import OperationKind
@@ -53,7 +54,7 @@ def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
         except (StoreUnavailableError, TryAgainError):  # the node is not to blame
             raise
         except (Exception, SystemExit) as error:
-            raise OperationError(operation.name, error) from error
+            raise OperationError(_shown(operation), error) from error
     return data
 
 
@@ -63,7 +64,7 @@ def call_user_code(code: graph.Callback, data: bytes, what: str) -> bytes:
 
 
 def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: bytes, caller: Caller) -> bytes:
-    what = f"{operation.name!r} of node {node.id!r}"
+    what = f"{_shown(operation)!r} of node {node.id!r}"
     if operation.kind is OperationKind.MODIFIER:
         assert operation.code is not None
         return call_user_code(operation.code, data, what)
@@ -104,11 +105,18 @@ def _answer(operation: graph.Operation, response: Response, what: str) -> bytes:
         return response.body
     kind = "Function" if operation.kind is OperationKind.FUNCTION else "URL"
     raise CallError(
-        f"{kind} {operation.name!r} answered {response.status}.",
+        f"{kind} {_shown(operation)!r} answered {response.status}.",
         code=response.status,
         body=response.body,
         hint=_excerpt(response.body),
     )
+
+
+def _shown(operation: graph.Operation) -> str:
+    """The name of an operation, without what may be secret in that of a URL."""
+    if operation.kind is not OperationKind.REQUEST:
+        return operation.name
+    return masked(operation.name).partition("?")[0]
 
 
 def _excerpt(body: bytes) -> str:

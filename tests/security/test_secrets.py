@@ -13,8 +13,9 @@ from faasflow.config import Settings
 from faasflow.engine.message import MessageCodec
 from faasflow.errors import FaasflowError
 from faasflow.http.auth import Gate
-from faasflow.ports import OutgoingCall
+from faasflow.ports import OutgoingCall, Response
 from faasflow.runtime import Handler, build_engine
+from faasflow.testing import FlowTester
 from faasflow.transport.openfaas import OpenFaasTransport
 from tests.http.support import signature
 from tests.security.conftest import Attacked
@@ -67,6 +68,20 @@ def test_not_even_the_traceback_of_a_call_shows_its_query_or_login(url: str) -> 
     assert SECRET not in shown.replace(f'"{SECRET}"', "")
 
 
+def test_a_url_that_a_node_requests_is_told_without_its_query_and_login(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"https://user:{SECRET}@api.example.com/path?appid={SECRET}"
+
+    def define(flow: Any, context: Any) -> None:
+        flow.sync_node().request(url)
+
+    tester = FlowTester(define)
+    tester.answer(url.partition("?")[0], lambda call: Response(500, {}, b"no"))
+    outcome = tester.run(b"x", request_id="r1")
+
+    assert outcome.error == "sync: CallError: URL 'https://…@api.example.com/path' answered 500."
+    assert SECRET not in str(tester.engine.story("r1")) + caplog.text
+
+
 def test_the_log_of_a_run_holds_no_body_and_no_key(attacked: Attacked, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         attacked.client.post(f"/?password={SECRET}", SECRET.encode(), {"X-Hub-Signature": signature(SECRET.encode())})
@@ -79,8 +94,6 @@ def test_the_log_of_a_run_holds_no_body_and_no_key(attacked: Attacked, caplog: p
 
 
 def test_a_handler_of_the_end_that_fails_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
-    from faasflow.testing import FlowTester
-
     def define(flow: Any, context: Any) -> None:
         flow.sync_node().modify(bytes.upper)
         flow.finally_(lambda state: {}[SECRET])
