@@ -15,6 +15,7 @@ from tests.servers.consul import ConsulServer
 from tests.servers.etcd import EtcdServer
 from tests.servers.process import Server
 from tests.servers.redis import RedisServer
+from tests.servers.seaweed import SeaweedServer
 
 S = TypeVar("S", bound=Server)
 Run = Callable[[S], S]
@@ -33,6 +34,11 @@ def etcd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     yield from _running(RedisServer(tmp_path_factory.mktemp("redis")))
+
+
+@pytest.fixture(scope="session")
+def seaweed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+    yield from _running(SeaweedServer(tmp_path_factory.mktemp("seaweed")))
 
 
 @pytest.fixture(scope="session")

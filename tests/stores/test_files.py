@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from faasflow.errors import KeyNotFoundError, StoreCorruptError, StoreUnavailableError
+from faasflow.errors import ConfigError, KeyNotFoundError, StoreCorruptError, StoreUnavailableError
 from faasflow.ports import DataStore
+from faasflow.stores import open_data_store
 from faasflow.stores.files import FileDataStore
 from faasflow.testing.contracts import HOSTILE_IDS, HOSTILE_KEYS, DataStoreContract, together
 
@@ -252,6 +253,27 @@ def test_a_large_value_is_in_memory_once(store: FileDataStore) -> None:
     assert found == value
     assert written < MEGABYTE
     assert read < size + MEGABYTE
+
+
+@pytest.mark.parametrize("name", ["data", "with space", "what?", "50%", "ü/deep"])
+def test_a_url_names_the_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    store = open_data_store(folder.as_uri())
+    store.init()
+    store.set("key", b"value")
+
+    assert FileDataStore(folder).get("key") == b"value"
+    assert open_data_store(f"{folder.as_uri()}/").list("") == ["key"]
+
+
+@pytest.mark.parametrize(
+    "url", ["file:", "file:data", "file://", "file:///", "file://host/a", "file:/a", "file:///a?b=c", "file:///a#b"]
+)
+def test_any_other_url_is_refused_by_name(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"Use 'memory:'.*'file:///absolute/folder'") as caught:
+        open_data_store(url)
+
+    assert repr(url) in caught.value.message
 
 
 def _files(folder: Path) -> list[Path]:
