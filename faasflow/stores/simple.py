@@ -20,11 +20,12 @@ A reader reads the head, the records, and the head again. If it is the same, the
 gone with the head and more those that are born with it, are the store as that head left it. No listing has to be a
 snapshot: while the head stays, records come and go only as it says, besides unborn ones, which do not count.
 
-Nothing that is delayed does harm, be it a process that slept for a day or a message sent twice. A record goes from
-unborn to live once, by `update`, which fails if it has been deleted. A name that was deleted is not used again, so that
-a late `delete` finds nothing, which a late `delete` of `KEY` itself would not. A late unborn record is one nobody sees.
-The unborn records of a transaction that lost or died are gone with the next one that comes upon them: at its commit
-their head is no longer the last, so they can never be born.
+A call that takes effect late does no harm, be it that a process slept for a day. A record goes from unborn to live
+once, by `update`, which fails if it has been deleted. A deleted name is not used again, so that a late `delete` finds
+nothing, which a late `delete` of `KEY` itself would not. A late unborn record is one nobody sees. The unborn records of
+a transaction that lost or died are gone with the next one that comes upon them: at its commit their head is no longer
+the last, so they can never be born. The same holds for a call that takes effect twice. Only all calls about one record,
+done again in their order after its deletion, would bring it back.
 """
 
 from __future__ import annotations
