@@ -25,6 +25,8 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """What the standard library connects with. `ConfigError` if a file cannot be used."""
+        if self.key_file is not None and self.cert_file is None:
+            raise ConfigError(f"TLS has the key_file {self.key_file!r} and no cert_file. Give both.")
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -43,7 +44,7 @@ class EtcdServer(Server):
     def is_ready(self) -> bool:
         return self.call("/health", method="GET")["health"] == "true"
 
-    def call(self, path: str, body: object = None, *, method: str = "POST", token: str = "") -> dict[str, str]:
+    def call(self, path: str, body: object = None, *, method: str = "POST", token: str = "") -> dict[str, Any]:
         """The answer of its HTTP gateway."""
         files = self._certificates
         answer = requests.request(
@@ -56,7 +57,7 @@ class EtcdServer(Server):
             timeout=5,
         )
         answer.raise_for_status()
-        parsed: dict[str, str] = answer.json()
+        parsed: dict[str, Any] = answer.json()
         return parsed
 
     def _tls(self) -> dict[str, object]:

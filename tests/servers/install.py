@@ -1,7 +1,7 @@
 """Unpacks the servers that tests run against into a folder of this checkout: `python3 tests/servers/install.py`.
 
 They are Debian's own packages, fetched by apt-get from where this system fetches its own. Nothing on the system
-changes, and nobody has to be root. Doing it again does nothing until this file or the Debian release changes. Where
+changes, and nobody has to be root. Doing it again does nothing until another server is needed or the Debian release changes. Where
 Debian's package manager is missing, servers that are on the PATH do as well.
 """
 
@@ -66,8 +66,8 @@ def is_installed(folder: Path) -> bool:
 
 def checksum() -> str:
     release = Path("/etc/os-release")
-    parts = [Path(__file__).read_bytes(), release.read_bytes() if release.is_file() else b""]
-    return hashlib.sha256(b"\0".join([*parts, platform.machine().encode()])).hexdigest()
+    parts = [*PROGRAMS.values(), _OLDER_SUITE, platform.machine(), release.read_text() if release.is_file() else ""]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def require_debian() -> None:

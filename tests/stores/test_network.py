@@ -17,6 +17,7 @@ from faasflow.stores import open_state_store
 from faasflow.testing.contracts import together
 from tests.servers.certificates import Certificates
 from tests.servers.fixtures import Run
+from tests.servers.relay import Relay
 from tests.stores.network import KINDS, Kind, NetworkServer, NetworkStore, hanging_server, start_process
 from tests.support import free_port, wait_until
 
@@ -76,6 +77,40 @@ def test_a_server_that_does_not_answer_is_not_waited_for(kind: Kind, call: str) 
 
         assert time.monotonic() - began < 2
         store.close()
+
+
+def test_a_write_whose_answer_is_lost_is_not_made_again(kind: Kind, server: NetworkServer, store: NetworkStore) -> None:
+    with Relay(server.port) as relay:
+        relayed = kind.store(port=relay.port)
+        relayed.set("other", b"")  # Redis learns its script
+        for number, write in enumerate((lambda: relayed.update("key", None, b"1"), lambda: relayed.set("key", b"2"))):
+            relayed.get("other")  # connected, so that the next answer is the one to the write
+            relay.lost_answers = 1
+            with pytest.raises(StoreUnavailableError):
+                write()
+
+            assert store.get("key") == b"%d" % (number + 1)
+        assert relayed.get("key") == b"2"
+        relayed.close()
+
+
+def test_a_read_whose_answer_is_lost_is_made_once_more(kind: Kind, server: NetworkServer, store: NetworkStore) -> None:
+    store.set("key", b"value")
+    with Relay(server.port) as relay:
+        relayed = kind.store(port=relay.port)
+        relayed.init()
+        for read in (
+            lambda: relayed.get("key"),
+            lambda: relayed.list("k", limit=5)["key"],
+            lambda: relayed.transact([Check("other", None), ListPrefix("")]).entries["key"].value,
+        ):
+            relay.lost_answers = 1
+
+            assert read() == b"value"
+        relay.lost_answers = 2
+        with pytest.raises(StoreUnavailableError):
+            relayed.get("key")
+        relayed.close()
 
 
 def test_a_host_that_has_no_address_is_told(kind: Kind) -> None:
