@@ -34,8 +34,11 @@ def wait_until(condition: Callable[[], T | None], what: str, timeout: float = 20
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, from this test process's own share of the ports."""
-    return next(port for port in _candidates if _is_free(port))
+    """A TCP port of 127.0.0.1 that nobody listens on, from this test process's own share of the ports; another one at
+    each call."""
+    port = next(port for port in _candidates if port not in _given and _is_free(port))
+    _given.add(port)
+    return port
 
 
 def _share() -> Callable[[], int]:
@@ -46,6 +49,7 @@ def _share() -> Callable[[], int]:
 
 
 _candidates = iter(_share(), None)
+_given: set[int] = set()
 
 
 def _is_free(port: int) -> bool:

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from .records import Day, as_csv, read_days
 from .years import REMARKABLE, Year, in_words, span
@@ -127,6 +128,6 @@ def publish(rendered: Rendered, *, request_id: str) -> str:
     """Write the page; the result of the flow is the summary and where the page is. A second run rewrites it."""
     folder = Path(os.environ.get(FOLDER) or "reports").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"weather-{request_id}.html"
+    path = folder / f"weather-{quote(request_id, safe='')}.html"  # an id may be any text
     path.write_text(rendered.page, encoding="utf-8")
     return f"{rendered.summary}\n\nThe page with the chart: {path}\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.cluster.stand_ins import StandIns
 from tests.fundamentals.running import Call, Query, StandIn
 from tests.support import wait_until
 from tests.template.build_folder import ROOT, make_build_folder
-from tests.template.serving import serving
+from tests.template.serving import Served, serving
 
 REPLICAS = 2
 FLOW = "flow"
@@ -50,9 +50,16 @@ class Cluster:
     """The parts of a cluster, started once and used by many flows. `url` is the gateway's."""
 
     def __init__(
-        self, gateway: Gateway, stand_ins: StandIns, define_file: Path, state: StateStore, data: DataStore
+        self,
+        gateway: Gateway,
+        stand_ins: StandIns,
+        define_file: Path,
+        replicas: Sequence[Served],
+        state: StateStore,
+        data: DataStore,
     ) -> None:
         self.gateway = gateway
+        self.replicas = replicas
         self.stand_ins = stand_ins
         self.state = state
         self.data = data
@@ -111,7 +118,7 @@ def running_cluster(folder: Path, *, state_store: str, data_store: str) -> Itera
         state, data = open_state_store(state_store), open_data_store(data_store)
         running.callback(state.close)
         running.callback(data.close)
-        yield Cluster(gateway, stand_ins, define_file, state, data)
+        yield Cluster(gateway, stand_ins, define_file, replicas, state, data)
 
 
 def nothing(flow: Any, context: Any) -> None:
@@ -132,7 +139,7 @@ class ClusterFlow:
             f"{self._flow}?{urlencode(query or {}, doseq=True)}",
             data=body,
             headers={name: value for name, value in headers.items() if value},
-            timeout=60,
+            timeout=120,
         )
         _raise_for(answer)
         return answer.headers["X-Faas-Flow-Reqid"]

@@ -8,26 +8,22 @@ from pathlib import Path
 import pytest
 
 from faasflow.stores import open_data_store, open_state_store
-from tests.cluster.installation import Cluster, running_cluster
+from tests.cluster.fixtures import cluster
+from tests.cluster.installation import Cluster
 from tests.fundamentals.running import InProcessFlow, RunningFlow, StandIn
+from tests.servers.fixtures import consul_server, seaweed_server
 
 RunFlow = Callable[..., RunningFlow]
 
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    with running_cluster(
-        folder, state_store=f"sqlite://{folder}/flow.db", data_store=f"sqlite://{folder}/flow.db"
-    ) as cluster:
-        yield cluster
+__all__ = ["RunFlow", "cluster", "consul_server", "run_flow", "seaweed_server"]
 
 
 @pytest.fixture(params=["memory", "sqlite", "cluster"])
 def run_flow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunFlow]:
+    """In memory, on SQLite, and with Consul and S3 in processes of its own."""
     if request.param == "cluster":
-        cluster: Cluster = request.getfixturevalue("cluster")
-        yield lambda define, functions=None: cluster.run_flow(define, functions or {})
+        started: Cluster = request.getfixturevalue("cluster")
+        yield lambda define, functions=None: started.run_flow(define, functions or {})
         return
     url = "memory:" if request.param == "memory" else f"sqlite://{tmp_path}/flow.db"
     stores = {"state": open_state_store(url), "data": open_data_store(url)}
