@@ -19,6 +19,8 @@ from faasflow.errors import ConfigError
 from faasflow.naming import escape
 
 GATEWAY = "http://gateway.openfaas:8080"
+CONSUL = "consul.faasflow:8500"
+S3 = "minio.faasflow:9000"
 SECRETS = "/var/openfaas/secrets"
 HMAC_SECRET = "faasflow-hmac-secret"
 USER_SECRET, PASSWORD_SECRET = "basic-auth-user", "basic-auth-password"
@@ -298,7 +300,7 @@ def _state_store(read: _Reader, default: str) -> str:
     if given := read.text("state_store"):
         read.unused("consul_url", "not used: state_store is set")
         return given
-    url = read.text("consul_url")
+    url = read.text("consul_url", CONSUL if _is_in_cluster(read) else "")
     if not url:
         read.text("state_store", default)
         return default
@@ -312,7 +314,7 @@ def _data_store(read: _Reader, default: str) -> str:
     if given := read.text("data_store"):
         read.unused("s3_url", "not used: data_store is set")
         return given
-    url = read.text("s3_url")
+    url = read.text("s3_url", S3 if _is_in_cluster(read) else "")
     if not url:
         read.text("data_store", default)
         return default
@@ -323,6 +325,11 @@ def _data_store(read: _Reader, default: str) -> str:
         read.secret(secret, _S3_LOGIN)
         options[f"{option}_file"] = str(read.secret_file(secret))
     return read.derived("data_store", f"s3{server}/{BUCKET}?{urlencode(options, safe='/')}", "s3_url")
+
+
+def _is_in_cluster(read: _Reader) -> bool:
+    """Whether this is a pod of Kubernetes, whose files are its own and go with it, and nobody asked for a file."""
+    return bool(read.text("KUBERNETES_SERVICE_HOST")) and not read.text("state_dir")
 
 
 def _server(read: _Reader, name: str, text: str, *, is_tls: bool = False) -> str:

@@ -454,3 +454,22 @@ def test_nothing_that_an_inspection_shows_is_a_secret(s3_secrets: Path) -> None:
 
     assert not found.problems
     assert not any(secret in repr(found) for secret in ("s3cr3t", "value of", "hunter2"))
+
+
+def test_in_kubernetes_state_is_in_consul_and_data_in_s3_unless_a_file_is_asked_for(tmp_path: Path) -> None:
+    for name in ("s3-access-key", "s3-secret-key"):
+        (tmp_path / name).write_text("key")
+    pod = {
+        "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+        "validate_request": "false",
+        "secret_mount_path": str(tmp_path),
+    }
+
+    in_a_pod = Settings.from_environment(pod)
+    with_a_file = Settings.from_environment({**pod, "state_dir": str(tmp_path)})
+    with_urls = Settings.from_environment({**pod, "state_store": "memory:", "data_store": "memory:"})
+
+    assert in_a_pod.state_store == "consul://consul.faasflow:8500?dc=dc1"
+    assert in_a_pod.data_store.startswith("s3://minio.faasflow:9000/faasflow?")
+    assert with_a_file.state_store == with_a_file.data_store == f"sqlite://{tmp_path}/flow.db"
+    assert with_urls.state_store == with_urls.data_store == "memory:"
