@@ -1,8 +1,8 @@
 """Unpacks the servers that tests run against into a folder of this checkout: `python3 tests/servers/install.py`.
 
 They are Debian's own packages, fetched by apt-get from where this system fetches its own. Nothing on the system
-changes, and nobody has to be root. Doing it again does nothing until another server is needed or the Debian release changes. Where
-Debian's package manager is missing, servers that are on the PATH do as well.
+changes, and nobody has to be root. Doing it again does nothing until another server is needed or the system changes.
+Where Debian's package manager is missing, servers that are on the PATH do as well.
 """
 
 from __future__ import annotations
