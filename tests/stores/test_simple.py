@@ -485,8 +485,22 @@ def greet(transport: InProcessTransport | FlowTester) -> None:
     transport.function("greet", lambda body: b"hello " + body)
 
 
-def test_a_flow_with_branches_runs_on_it() -> None:
-    plain = DictStore()
+class StoreOfTheOriginal(DictStore):
+    """The original's six methods, with the two that it lacked."""
+
+    def configure(self, flow: str, request_id: str) -> None:
+        raise AssertionError("This changes what the store is about.")
+
+    def set(self, key: str, value: bytes) -> None:
+        raise AssertionError("This overwrites what another has written.")
+
+    def cleanup(self) -> None:
+        raise AssertionError("This removes what another still needs.")
+
+
+@pytest.mark.parametrize("own", [DictStore, StoreOfTheOriginal])
+def test_a_flow_with_branches_runs_on_it(own: type[DictStore]) -> None:
+    plain = own()
     tester = FlowTester(define, state=SimpleStateStore(plain))
     greet(tester)
 
