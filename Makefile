@@ -13,7 +13,7 @@ INSTALL := $(PYTHON) requirements/install.py
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help demo up servers test lint format types layers wheel check lock clean demo-tools dev-tools
+.PHONY: help demo up servers test joins lint format types layers wheel check lock clean demo-tools dev-tools
 
 help: ## Print what can be done
 	@echo "make TARGET, where TARGET is one of:"
@@ -30,6 +30,9 @@ servers: dev-tools ## Unpack the servers that tests run against
 
 test: dev-tools servers ## Run the tests; some of them: make test TESTS=tests/docs
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+joins: dev-tools servers ## Let a thousand branches arrive at one join at once, a hundred times on each store
+	@JOIN_REPETITIONS=100 $(BIN)/python -m pytest -n $(JOBS) tests/stores/test_joins.py
 
 lint: dev-tools ## Check format and style
 	@$(BIN)/ruff format --check .
@@ -56,7 +59,7 @@ wheel: dev-tools ## Build the wheel and try it in an environment of its own
 check: lint types layers wheel demo test ## All of the above that can fail
 
 lock: dev-tools ## Write requirements/*.txt from pyproject.toml; newest versions: make lock UPGRADE=--upgrade
-	@$(COMPILE) pyproject.toml --extra examples --extra redis --group dev --group build --output-file requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra examples --extra nats --extra redis --group dev --group build --output-file requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra examples --constraint requirements/dev.txt --output-file requirements/demo.txt
 	@$(COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	@$(COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
