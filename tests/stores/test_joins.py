@@ -19,7 +19,6 @@ from faasflow.stores import open_state_store
 from tests.stores.arrivals import REQUEST_ID, checksum, result_of
 from tests.stores.network import KINDS
 
-BRANCHES = 1000
 PROCESSES = 4
 REPETITIONS = int(os.environ.get("JOIN_REPETITIONS", "2"))
 
@@ -34,25 +33,30 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("repetition", range(REPETITIONS))
 def test_a_thousand_arrivals_at_once_start_the_join_once_with_all_results(url: str, repetition: int) -> None:
-    started = _arrive("ledger", url, f"join {repetition}")
+    started = _arrive("ledger", url, f"join {repetition}", 1000)
 
-    assert started == [f"{BRANCHES} {checksum(map(result_of, range(BRANCHES)))}"]
+    assert started == [_all_results(1000)]
 
 
 def test_a_counter_that_is_read_compared_and_written_does_not(url: str) -> None:
     # The original's way, which loses arrivals.
-    started = _arrive("counter", url, "counter")
+    started = _arrive("counter", url, "counter", 200)
 
-    assert started != [f"{BRANCHES} {checksum(map(result_of, range(BRANCHES)))}"]
+    assert started != [_all_results(200)]
 
 
-def _arrive(way: str, url: str, flow: str) -> list[str]:
+def _all_results(branches: int) -> str:
+    return f"{branches} {checksum(map(result_of, range(branches)))}"
+
+
+def _arrive(way: str, url: str, flow: str, branches: int) -> list[str]:
     """What the processes say of each time that the join was started."""
     store = open_state_store(url)
     store.init()
     Ledger(store, flow, REQUEST_ID).start(RequestRecord(RequestState.RUNNING, "", time.time(), ""), {})
-    share = BRANCHES // PROCESSES
-    processes = [_start(way, url, flow, first, first + share) for first in range(0, BRANCHES, share)]
+    share = branches // PROCESSES
+    bounds = [(first, first + share, branches) for first in range(0, branches, share)]
+    processes = [_start(way, url, flow, *map(str, numbers)) for numbers in bounds]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -68,8 +72,7 @@ def _arrive(way: str, url: str, flow: str) -> list[str]:
     return "".join(said).splitlines()
 
 
-def _start(way: str, url: str, flow: str, first: int, behind: int) -> subprocess.Popen[str]:
-    arguments = [way, url, flow, str(first), str(behind), str(BRANCHES)]
+def _start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.stores.arrivals", *arguments],
         stdin=subprocess.PIPE,
