@@ -15,6 +15,7 @@ from faasflow.cli.new import new
 from faasflow.cli.run import run
 from faasflow.cli.up import up
 from faasflow.cli.validate import validate
+from faasflow.cli.worker import worker
 
 __all__ = ["main"]
 
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for _command in (new, up, run, invoke, list_, state, validate, graph, doctor, completion):
+for _command in (new, up, run, invoke, list_, state, validate, graph, doctor, worker, completion):
     main.add_command(_command)

@@ -8,12 +8,10 @@ alike.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import msgspec
@@ -22,17 +20,14 @@ from faasflow.errors import CallTimeoutError, GatewayError, TransportError
 from faasflow.local.client import Client, Reply, find_header
 from faasflow.local.queue import Draft, Message, Queue
 from faasflow.local.routing import Router
+from faasflow.transport.retry import AGAIN, retry_delay
 
 ATTEMPTS = 50
 CALL = "call"
 CALLBACK = "callback"
 
-_FIRST_DELAY = 0.1
-_LONGEST_DELAY = 30.0
-_LONGEST_RETRY_AFTER = 60.0
 _CALLBACK_TIMEOUT = 30.0
 _QUEUE_BROKEN_DELAY = 1.0
-_AGAIN = frozenset((408, 429, 502, 503, 504))
 _REPLACED = frozenset(
     ("x-call-id", "x-duration-seconds", "x-function-name", "x-function-status", "x-start-time", "date", "server")
 )
@@ -67,21 +62,10 @@ class Outcome:
 
     @property
     def is_delivered(self) -> bool:
-        return self.reply is not None and self.status not in _AGAIN
+        return self.reply is not None and self.status not in AGAIN
 
     def __str__(self) -> str:
         return self.reason or f"it answered {self.status}"
-
-
-def retry_delay(tries: int, *, retry_after: str = "", now: float | None = None) -> float:
-    """Seconds to wait after `tries` failed deliveries: doubling from 0.1 to 30 with up to half of it taken off at
-    random, or what `Retry-After` says, up to a minute."""
-    asked = _retry_after(retry_after, time.time() if now is None else now)
-    if asked is not None:
-        return min(asked, _LONGEST_RETRY_AFTER)
-    # 2**20 is past the longest delay already, and larger powers overflow.
-    longest: float = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(tries - 1, 20))
-    return longest * random.uniform(0.5, 1.0)
 
 
 class Delivery:
@@ -180,13 +164,3 @@ def _callback(call: Call, outcome: Outcome, *, started: float) -> list[Draft]:
     ]
     post = CallbackPost(call.callback, headers, outcome.reply.body if outcome.reply else b"")
     return [Draft(CALLBACK, msgspec.msgpack.encode(post))]
-
-
-def _retry_after(text: str, now: float) -> float | None:
-    """The seconds a `Retry-After` asks for, as a number or a date; None if it says neither."""
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError):
-        return None

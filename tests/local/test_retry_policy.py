@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from faasflow.local.client import Reply
-from faasflow.local.delivery import Outcome, retry_delay
+from faasflow.local.delivery import Outcome
+from faasflow.transport.retry import retry_delay
 
 NOON = 1_767_268_800.0  # 2026-01-01 12:00:00 UTC
 
