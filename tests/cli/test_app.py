@@ -44,7 +44,19 @@ def test_help_loads_nothing_heavy() -> None:
 def test_commands_are_listed_in_the_order_in_which_they_are_needed(faasflow: Run) -> None:
     listed = [line.split()[0] for line in faasflow().output.partition("Commands:\n")[2].splitlines()]
 
-    assert listed == ["new", "up", "run", "invoke", "list", "state", "validate", "graph", "completion"]
+    assert listed == [
+        "new",
+        "up",
+        "run",
+        "invoke",
+        "list",
+        "state",
+        "validate",
+        "graph",
+        "doctor",
+        "worker",
+        "completion",
+    ]
 
 
 @pytest.mark.parametrize("name", list(main.commands))
