@@ -1,4 +1,4 @@
-"""State in Consul's key-value store, from server 1.4 on; through `python-consul`, or `py-consul` in its place.
+"""State in Consul's key-value store (tested with 1.8), through `python-consul` or, in its place, `py-consul`.
 
 All keys lie below `faasflow/`, each with a `;` at its end: Consul fails a transaction that reads a key which is not
 there, so a key is read as the tree of its name, and the `;` makes that tree hold nothing else. A key that does not

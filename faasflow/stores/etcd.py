@@ -1,4 +1,4 @@
-"""State in etcd, from 3.4 on, through the HTTP gateway that every server has.
+"""State in etcd (tested with 3.4), through the HTTP gateway that every server has.
 
 A version is the revision of the last write, which etcd never gives twice. etcd takes 128 operations and 1.5 MB in one
 transaction unless it is configured otherwise; a read of more keys is made in parts, all at the revision of the first.

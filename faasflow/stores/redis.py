@@ -1,4 +1,4 @@
-"""State in Redis, from 5 on, or in what speaks its protocol and runs its Lua scripts.
+"""State in Redis (tested with 7.0), or in what speaks its protocol and runs its Lua scripts.
 
 All state lies in two hashes and a sorted set: `{faasflow}:values` and `{faasflow}:versions` by key, and the keys in
 order in `{faasflow}:keys`, so that those of one request are found without a walk through all. Every operation is one
