@@ -21,6 +21,7 @@ from faasflow.naming import escape
 GATEWAY = "http://gateway.openfaas:8080"
 CONSUL = "consul.faasflow:8500"
 S3 = "minio.faasflow:9000"
+GATEWAY_DISPATCHER = "gateway"
 SECRETS = "/var/openfaas/secrets"
 HMAC_SECRET = "faasflow-hmac-secret"
 USER_SECRET, PASSWORD_SECRET = "basic-auth-user", "basic-auth-password"
@@ -48,9 +49,10 @@ class Settings:
     `flow` is empty if neither the configuration nor the platform names the flow; then the Host header does. `key` signs
     messages between nodes, and callers sign their requests with it; without one messages are not signed. `grace` is how
     long to go on accepting after SIGTERM. `threads` requests are worked on at a time, and as many more may wait for
-    results. `gateway_login` is the header `Authorization` for the gateway. `callback_allow` holds patterns of the hosts
-    that callbacks may go to; none allows any. `is_watched` is whether something in front ends a call at
-    `exec_timeout`.
+    results. `gateway_login` is the header `Authorization` for the gateway. `dispatcher` is the URL of the NATS server
+    whose JetStream queues messages between nodes, or `gateway` for the gateway's own queue. `callback_allow` holds
+    patterns of the hosts that callbacks may go to; none allows any. `is_watched` is whether something in front ends a
+    call at `exec_timeout`.
     """
 
     state_store: str = field(repr=False)
@@ -59,6 +61,7 @@ class Settings:
     gateway: str = GATEWAY
     gateway_login: str = field(default="", repr=False)
     gateway_ca_file: str = ""
+    dispatcher: str = field(default=GATEWAY_DISPATCHER, repr=False)
     key: bytes | None = field(default=None, repr=False)
     authenticate_request: bool = False
     allow_sha1: bool = False
@@ -165,6 +168,7 @@ def _settings(read: _Reader, flow: str, port: int | None) -> Settings:
         gateway=_gateway(read),
         gateway_login=_login(read),
         gateway_ca_file=_file(read, "gateway_ca_file"),
+        dispatcher=_dispatcher(read),
         state_store=_state_store(read, store),
         data_store=_data_store(read, store),
         key=read.secret(HMAC_SECRET, _WAY_OUT) if signs else None,
@@ -254,6 +258,14 @@ class _Reader:
     def problem(self, text: str) -> None:
         if text not in (str(problem) for problem in self.problems):  # a setting may be read in several places
             self.problems.append(ConfigError(text))
+
+
+def _dispatcher(read: _Reader) -> str:
+    text = read.text("dispatcher", GATEWAY_DISPATCHER)
+    if text == GATEWAY_DISPATCHER or text.startswith(("nats://", "tls://")):
+        return text
+    read.refuse("dispatcher", text, "'gateway', or a URL such as 'nats://nats:4222'")
+    return GATEWAY_DISPATCHER
 
 
 def _gateway(read: _Reader) -> str:

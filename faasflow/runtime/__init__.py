@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from faasflow import graph
-from faasflow.config import Settings, without_tokens
+from faasflow.config import GATEWAY_DISPATCHER, Settings, without_tokens
 from faasflow.dsl import Flow
 from faasflow.engine.context import Context
 from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
@@ -119,28 +119,32 @@ def _parts(
     from faasflow import stores
     from faasflow.engine.parts import Parts
 
-    if transport is None:
-        from faasflow.transport.openfaas import OpenFaasTransport
-
-        transport = OpenFaasTransport(
-            settings.gateway,
-            threads=settings.threads,
-            login=settings.gateway_login,
-            ca_file=settings.gateway_ca_file,
-        )
     own_state, own_data = handler.override_state_store, handler.override_data_store
     return Parts(
         flow=settings.flow,
         define=definer(handler.define),
         state=_ready("state_store", own_state, lambda: stores.open_state_store(settings.state_store)),
         data=_ready("data_store", own_data, lambda: stores.open_data_store(settings.data_store)),
-        transport=transport,
+        transport=transport or _transport(settings),
         clock=clock or SystemClock(),
         key=settings.key,
         callback_allow=settings.callback_allow,
         default_method=settings.default_method,
         call_timeout=settings.call_timeout,
     )
+
+
+def _transport(settings: Settings) -> Transport:
+    from faasflow.transport.openfaas import OpenFaasTransport
+
+    calls = OpenFaasTransport(
+        settings.gateway, threads=settings.threads, login=settings.gateway_login, ca_file=settings.gateway_ca_file
+    )
+    if settings.dispatcher == GATEWAY_DISPATCHER:
+        return calls
+    from faasflow.transport.jetstream import Address, JetStreamTransport
+
+    return JetStreamTransport(calls, Address.from_url(settings.dispatcher))
 
 
 def _ready(

@@ -37,7 +37,7 @@ class NatsServer(Server):
     def messages(self, stream: str) -> int | None:
         """How many messages a stream holds; `None` if there is no such stream."""
         report = requests.get(f"http://127.0.0.1:{self._monitor}/jsz?streams=1", timeout=5).json()
-        streams = [found for account in report.get("account_details", ()) for found in account["stream_detail"]]
+        streams = [found for account in report.get("account_details", ()) for found in account.get("stream_detail", ())]
         return next((found["state"]["messages"] for found in streams if found["name"] == stream), None)
 
     def _settings(self) -> dict[str, object]:

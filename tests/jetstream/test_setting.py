@@ -1,0 +1,48 @@
+"""The setting `dispatcher`."""
+
+from __future__ import annotations
+
+import pytest
+
+from faasflow.config import Settings
+from faasflow.errors import ConfigError
+from faasflow.runtime import Handler, build_engine
+from tests.jetstream.support import Stream
+
+ENVIRONMENT = {"validate_request": "false", "workflow_name": "flow", "state_store": "memory:", "data_store": "memory:"}
+
+
+def define(flow, context) -> None:
+    dag = flow.dag()
+    for name in ("one", "two"):
+        dag.node(name).modify(lambda data: data)
+    dag.edge("one", "two")
+
+
+def test_forwards_go_through_the_gateway_unless_the_setting_says_otherwise() -> None:
+    assert Settings.from_environment(ENVIRONMENT).dispatcher == "gateway"
+
+
+def test_a_flow_forwards_into_the_stream_that_the_setting_names(stream: Stream) -> None:
+    settings = Settings.from_environment(ENVIRONMENT | {"dispatcher": stream.url})
+    build_engine(Handler(define=define), settings).start(b"hello")
+
+    assert stream.server.messages(stream.name) == 1
+
+
+@pytest.mark.parametrize("value", ["queue", "http://localhost:4222"])
+def test_another_dispatcher_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"Setting 'dispatcher' is .* Give 'gateway', or a URL"):
+        Settings.from_environment(ENVIRONMENT | {"dispatcher": value})
+
+
+def test_a_url_that_cannot_be_used_is_told_before_the_first_request() -> None:
+    settings = Settings.from_environment(ENVIRONMENT | {"dispatcher": "nats://localhost?colour=red"})
+    with pytest.raises(ConfigError, match="cannot be understood"):
+        build_engine(Handler(define=define), settings)
+
+
+def test_a_password_in_the_setting_is_not_shown() -> None:
+    settings = Settings.from_environment(ENVIRONMENT | {"dispatcher": "nats://me:secret@localhost"})
+
+    assert "secret" not in repr(settings)
