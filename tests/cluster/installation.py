@@ -83,8 +83,11 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(folder: Path, *, state_store: str, data_store: str) -> Iterator[Cluster]:
-    """Start everything but the stores, and end it with the block."""
+def running_cluster(
+    folder: Path, *, state_store: str, data_store: str, dispatcher: str = "gateway"
+) -> Iterator[Cluster]:
+    """Start everything but the stores, and end it with the block. With a URL for `dispatcher` messages between nodes go
+    to that queue, which a worker has to empty."""
     handler, secrets = folder / "handler", folder / "secrets"
     for made in (handler, secrets):
         made.mkdir(parents=True)
@@ -104,6 +107,7 @@ def running_cluster(folder: Path, *, state_store: str, data_store: str) -> Itera
             "workflow_name": FLOW,
             "state_store": state_store,
             "data_store": data_store,
+            "dispatcher": dispatcher,
             "secret_mount_path": str(secrets),
             "define_file": str(define_file),
             "PYTHONPATH": str(ROOT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from faasflow.config import Settings
 from faasflow.local import Gateway, load_stack
 from faasflow.runtime import build_engine, load_handler
 from faasflow.stores import open_data_store, open_state_store
+from tests.jetstream.support import WorkerProcess
 from tests.servers.consul import ConsulServer
+from tests.servers.nats import NatsServer
 from tests.servers.seaweed import SeaweedServer
 from tests.support import wait_until
 from tests.template.build_folder import ROOT, make_build_folder
@@ -25,6 +27,7 @@ from tests.template.serving import serving
 FLOW = "weather-report"
 HANDLER = ROOT / "examples" / FLOW
 ENDED = ("FINISHED", "FAILED")
+RECORDED = 1 + 4 * 5 + 1 + 3 + 1 + 4  # read, the years, their join, three findings, their join, report to publish
 KEY = "a key of the pipeline's own"
 
 
@@ -33,8 +36,8 @@ def settings(consul_server: ConsulServer, seaweed_server: SeaweedServer) -> Sett
     return Settings(state_store=consul_server.url, data_store=seaweed_server.url(), flow=FLOW, key=KEY.encode())
 
 
-@pytest.fixture
-def gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateway]:
+@contextmanager
+def running_pipeline(settings: Settings, tmp_path: Path, *, dispatcher: str = "gateway") -> Iterator[Gateway]:
     """A gateway with the pipeline's functions, and with its flow in two processes that share Consul and S3."""
     build = make_build_folder(HANDLER, tmp_path / "build")
     secrets = tmp_path / "secrets"
@@ -51,6 +54,7 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateway]:
             "workflow_name": FLOW,
             "state_store": settings.state_store,
             "data_store": settings.data_store,
+            "dispatcher": dispatcher,
             "secret_mount_path": str(secrets),
             "report_dir": str(tmp_path / "reports"),
             "healthcheck_interval": "0s",
@@ -62,6 +66,46 @@ def gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateway]:
         ]
         gateway.add_upstream(FLOW, [replica.url for replica in replicas])
         yield gateway
+
+
+@pytest.fixture
+def gateway(settings: Settings, tmp_path: Path) -> Iterator[Gateway]:
+    with running_pipeline(settings, tmp_path) as gateway:
+        yield gateway
+
+
+def test_over_jetstream_a_killed_worker_and_a_restarted_server_lose_and_double_nothing(
+    settings: Settings, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    stream = f"{nats_server.url}?stream=pipeline"
+    with running_pipeline(settings, tmp_path, dispatcher=stream) as gateway:
+        flow = f"{gateway.url}/function/{FLOW}"
+        worker = WorkerProcess(tmp_path, stream, gateway.url, name="first")
+        for number in range(4):
+            assert requests.post(flow, headers={"X-Faas-Flow-Reqid": f"r{number}"}, timeout=60).status_code == 202
+        wait_until(lambda: len(_nodes(flow, "r0")) >= 3, "the first nodes to have run", timeout=60)
+
+        assert requests.get(f"{flow}/flow/r3/state", timeout=30).text == "RUNNING"
+        worker.kill()
+        nats_server.kill()
+        nats_server.start()
+        worker = WorkerProcess(tmp_path, stream, gateway.url, name="second")
+        try:
+            for number in range(4):
+                state_of = f"{flow}/flow/r{number}/state"
+                wait_until(lambda url=state_of: requests.get(url, timeout=30).text in ENDED, state_of, timeout=120)
+        finally:
+            worker.kill()
+
+        for number in range(4):
+            nodes = _nodes(flow, f"r{number}")
+            assert len(nodes) == len(set(nodes)) == RECORDED
+            assert "1461 days" in requests.get(f"{flow}/flow/r{number}/result", timeout=30).text
+
+
+def _nodes(flow: str, request_id: str) -> list[str]:
+    story = requests.get(f"{flow}/flow/{request_id}", timeout=30).json()
+    return [node["path"] for node in story["nodes"] if "branches" not in node]
 
 
 def test_the_pipeline_writes_its_report_and_leaves_nothing_behind(

@@ -8,21 +8,29 @@ from pathlib import Path
 import pytest
 
 from faasflow.stores import open_data_store, open_state_store
-from tests.cluster.fixtures import cluster
+from tests.cluster.fixtures import cluster, jetstream_cluster, nats_server
 from tests.cluster.installation import Cluster
 from tests.fundamentals.running import InProcessFlow, RunningFlow, StandIn
 from tests.servers.fixtures import consul_server, seaweed_server
 
 RunFlow = Callable[..., RunningFlow]
 
-__all__ = ["RunFlow", "cluster", "consul_server", "run_flow", "seaweed_server"]
+__all__ = [
+    "RunFlow",
+    "cluster",
+    "consul_server",
+    "jetstream_cluster",
+    "nats_server",
+    "run_flow",
+    "seaweed_server",
+]
 
 
-@pytest.fixture(params=["memory", "sqlite", "cluster"])
+@pytest.fixture(params=["memory", "sqlite", "cluster", "jetstream_cluster"])
 def run_flow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RunFlow]:
-    """In memory, on SQLite, and with Consul and S3 in processes of its own."""
-    if request.param == "cluster":
-        started: Cluster = request.getfixturevalue("cluster")
+    """In memory, on SQLite, and in its own processes with Consul and S3, over the gateway's queue and JetStream."""
+    if request.param.endswith("cluster"):
+        started: Cluster = request.getfixturevalue(request.param)
         yield lambda define, functions=None: started.run_flow(define, functions or {})
         return
     url = "memory:" if request.param == "memory" else f"sqlite://{tmp_path}/flow.db"
