@@ -127,6 +127,16 @@ def inspect(environ: Mapping[str, str], *, flow: str = "", port: int | None = No
     return Inspection(settings, tuple(read.readings.values()), tuple(read.problems))
 
 
+def gateway_access(environ: Mapping[str, str]) -> tuple[str, str]:
+    """The header `Authorization` for the gateway and the file with its authority, for who is no flow but calls the
+    gateway all the same. `ConfigError` for what cannot be understood."""
+    read = _Reader(environ)
+    access = _login(read), _file(read, "gateway_ca_file")
+    if read.problems:
+        raise read.problems[0]
+    return access
+
+
 def names_flow(environ: Mapping[str, str]) -> bool:
     """Whether an environment is that of a flow function, and not that of somebody's terminal."""
     return any(environ.get(name) for name in ("fprocess", "workflow_name", "OPENFAAS_NAME", "gateway", "state_store"))

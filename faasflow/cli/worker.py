@@ -31,7 +31,8 @@ def worker(nats: str, gateway: str, flows: tuple[str, ...], in_flight: int, ack_
     """Deliver the forwards that flows put into a JetStream stream (setting dispatcher) to those flows, until SIGTERM.
 
     Several may run side by side: each message goes to one of them. What a worker that ends has not finished within 25
-    seconds goes to another one, as does what a worker had that was killed.
+    seconds goes to another one, as does what a worker had that was killed. Where the gateway wants a login, the
+    environment has gateway_auth and its secrets, as that of a flow.
 
     \b
     Examples:
@@ -40,7 +41,9 @@ def worker(nats: str, gateway: str, flows: tuple[str, ...], in_flight: int, ack_
         --gateway http://gateway.openfaas:8080 --flow orders --in-flight 4
     """
     import logging
+    import os
 
+    from faasflow.config import gateway_access
     from faasflow.transport.jetstream import Address
     from faasflow.transport.openfaas import OpenFaasTransport
     from faasflow.transport.worker import Limits, Worker
@@ -48,5 +51,6 @@ def worker(nats: str, gateway: str, flows: tuple[str, ...], in_flight: int, ack_
     address = Address.from_url(nats)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger(__name__).info("Delivering from stream %r at %s to %s.", address.stream, address, gateway)
-    calls = OpenFaasTransport(gateway, threads=in_flight * max(1, len(flows)))
+    login, ca_file = gateway_access(os.environ)
+    calls = OpenFaasTransport(gateway, threads=in_flight * max(1, len(flows)), login=login, ca_file=ca_file)
     Worker(address, calls, flows=flows, limits=Limits(in_flight=in_flight, ack_wait=ack_wait)).run()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from faasflow import stores
-from faasflow.config import HMAC_SECRET, Inspection, Settings, masked, without_tokens
+from faasflow.config import GATEWAY_DISPATCHER, HMAC_SECRET, Inspection, Settings, masked, without_tokens
 from faasflow.errors import FaasflowError
 from faasflow.naming import IdMaker
 from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
@@ -47,6 +47,8 @@ def run_checks(inspection: Inspection) -> Iterator[Check]:
     for problem in inspection.problems:
         yield Check("settings", Verdict.BAD, str(problem))
     yield from check_gateway(settings)
+    if settings.dispatcher != GATEWAY_DISPATCHER:
+        yield _check_dispatcher(settings.dispatcher)
     yield _check_store("state store", settings.state_store, lambda: stores.open_state_store(settings.state_store))
     yield _check_store("data store", settings.data_store, lambda: stores.open_data_store(settings.data_store))
     yield from _check_signing(inspection)
@@ -87,6 +89,17 @@ def _ask_gateway(settings: Settings, path: str, **headers: str) -> Response | Fa
         return error
     finally:
         transport.close()
+
+
+def _check_dispatcher(url: str) -> Check:
+    from faasflow.transport.jetstream import Address, reach
+
+    try:
+        address = Address.from_url(url)
+        reach(address)
+    except FaasflowError as error:
+        return Check("dispatcher", Verdict.BAD, without_tokens(str(error)), error.hint or "The setting is dispatcher.")
+    return Check("dispatcher", Verdict.GOOD, f"NATS at {address} has JetStream; a faasflow worker has to empty it")
 
 
 def _check_store(name: str, url: str, make: Callable[[], StateStore | DataStore]) -> Check:

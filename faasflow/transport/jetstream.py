@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from faasflow.errors import ConfigError, ForwardError
+from faasflow.errors import ConfigError, ForwardError, TransportError
 from faasflow.naming import escape
 from faasflow.ports import Forward, OutgoingCall, Response, Transport
 
@@ -288,6 +288,27 @@ class _Publisher:
             f"A message of request {message.request_id!r} was not queued: {reason}{last}.",
             hint=f"Check that NATS at {self._address} runs with JetStream and has room in {self._address.stream!r}.",
         )
+
+
+def reach(address: Address, *, timeout: float = _REPLY_TIMEOUT) -> None:
+    """Return if a server is there, takes the login and has JetStream; a `TransportError` says why not."""
+    asyncio.run(_reach(address, timeout))
+
+
+async def _reach(address: Address, timeout: float) -> None:
+    from nats.errors import Error
+
+    link = Link(address, name="faasflow doctor")
+    try:
+        async with asyncio.timeout(timeout):
+            await (await link.client()).jetstream().account_info()
+    except (Error, OSError, TimeoutError) as exc:
+        reason = link.last_error or str(exc) or type(exc).__name__
+        raise TransportError(
+            f"NATS at {address} cannot be used: {reason}.", hint="Check that it runs with JetStream, and the login."
+        ) from exc
+    finally:
+        await link.close()
 
 
 def _headers(message: Forward) -> dict[str, Any]:
