@@ -113,9 +113,10 @@ class Progress:
         shown = for_now if self._moves and self._width() >= _NARROWEST else []
         with self._lock:
             erase = "" if not self._drawn else _ERASE if self._drawn == 1 else _UP_AND_ERASE.format(self._drawn - 1)
+            # Counted first: Ctrl-C may come right after the write, and what is there must then be erased.
+            self._drawn = len(shown)
             self._stream.write(erase + "".join(f"{line}\n" for line in stay) + "\n".join(shown))
             self._stream.flush()
-            self._drawn = len(shown)
 
 
 def _count(row: Row) -> str:
