@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from faasflow.dsl import Dag, Flow, Node
-from faasflow.errors import DefinitionError, FaasflowError
+from faasflow.errors import DefinitionError, FaasflowError, Fatal
+from faasflow.graph.policy import Retry
 
 __version__ = "0.1.0"
-__all__ = ["Dag", "DefinitionError", "FaasflowError", "Flow", "Node", "__version__"]
+__all__ = ["Dag", "DefinitionError", "FaasflowError", "Fatal", "Flow", "Node", "Retry", "__version__"]

@@ -117,10 +117,11 @@ class CallError(FaasflowError):
 
     status = 502
 
-    def __init__(self, message: str, *, code: int, body: bytes = b"", hint: str = "") -> None:
+    def __init__(self, message: str, *, code: int, body: bytes = b"", hint: str = "", retry_after: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
         self.body = body
+        self.retry_after = retry_after
 
 
 class DataError(FaasflowError, ValueError):
@@ -143,10 +144,38 @@ class DefinitionChangedError(FaasflowError):
     """The flow was changed while a request was under way."""
 
 
+class Fatal(FaasflowError):
+    """Raised by a handler's code to fail its node at once, whatever the retry policy says."""
+
+
+class NodeTimeoutError(FaasflowError, TimeoutError):
+    """A node did not end within its timeout. Whatever it still returns is refused."""
+
+    status = 504
+
+
+class RequestTimeoutError(FaasflowError, TimeoutError):
+    """A request did not end within the timeout of its flow."""
+
+    status = 504
+
+
+class LostStartError(FaasflowError):
+    """A node that may run at most once was started and its process ended before the outcome was recorded."""
+
+
+class BranchesFailedError(FaasflowError):
+    """More branches of a foreach failed than it tolerates."""
+
+
 class TryAgainError(FaasflowError):
-    """Nothing is wrong and nothing was lost, but the delivery has to be repeated."""
+    """Nothing is wrong and nothing was lost, but the delivery has to be repeated, not before `retry_after` seconds."""
 
     status = 503
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 0.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class NodeError(FaasflowError):

@@ -15,6 +15,7 @@ from faasflow.graph.model import (
     SubDag,
     inner_dags,
 )
+from faasflow.graph.policy import Retry
 
 __all__ = [
     "Callback",
@@ -26,6 +27,7 @@ __all__ = [
     "Node",
     "Operation",
     "OperationKind",
+    "Retry",
     "SubDag",
     "inner_dags",
 ]

@@ -9,6 +9,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from faasflow.graph.policy import Retry
+
 Callback = Callable[[Any], Any]
 """User code of one parameter: modifier, aggregator, forwarder, condition, foreach and the handlers."""
 
@@ -26,6 +28,7 @@ class Operation:
     """One step inside a node: a function call, a plain HTTP request, or code of the handler itself.
 
     `name` is the function's name, the URL, or the name of the code. `timeout` is in seconds, `None` for the default.
+    `retry` tries this operation again, before the policy of its node is asked.
     """
 
     kind: OperationKind
@@ -35,6 +38,7 @@ class Operation:
     query: tuple[tuple[str, str], ...] = ()
     method: str | None = None
     timeout: float | None = None
+    retry: Retry | None = None
     on_failure: Callback | None = None
     on_request: Callback | None = None
     on_response: Callback | None = None
@@ -61,13 +65,15 @@ class SubDag:
 @dataclass(frozen=True, slots=True)
 class Foreach:
     """One run of `dag` for each key that `split` gives. `max_parallel` bounds how many run at a time; without
-    `forward` the results of the branches are not collected."""
+    `forward` the results of the branches are not collected. `tolerated` branches may fail, an `int` of them or, as a
+    `float`, that share; with `None` the first failure is that of the request."""
 
     split: Callback
     dag: Dag
     aggregator: Callback | None
     forward: bool = True
     max_parallel: int | None = None
+    tolerated: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,12 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node: its operations in order, or the branch or sub-DAG it stands for. `index` is its place in its DAG, from 1.
-    A virtual node joins the ends of a DAG that has several."""
+    A virtual node joins the ends of a DAG that has several.
+
+    `timeout` bounds one attempt, in seconds. With `at_most_once` the start of the node is recorded before it runs, and
+    a node whose start was lost fails instead of running again. With `continues` the flow goes on after its failure, with
+    an empty result.
+    """
 
     id: str
     index: int
@@ -91,6 +102,10 @@ class Node:
     aggregator: Callback | None = None
     body: SubDag | Foreach | Condition | None = None
     is_virtual: bool = False
+    retry: Retry | None = None
+    timeout: float | None = None
+    at_most_once: bool = False
+    continues: bool = False
 
     @property
     def is_dynamic(self) -> bool:
@@ -131,16 +146,19 @@ class Dag:
 
 @dataclass(frozen=True)
 class Definition:
-    """A whole flow, ready to run."""
+    """A whole flow, ready to run. `retry` is the policy of nodes that have none; `timeout` bounds a request, in
+    seconds."""
 
     root: Dag
     on_failure: Callback | None = None
     finally_: Callback | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
 
     @cached_property
     def fingerprint(self) -> str:
         """Names the shape of the flow: equal for two definitions with the same nodes, operations, edges and branches in
-        the same order. What the callables do is not seen."""
+        the same order. What the callables do, and how failures are met, is not seen."""
         digest = hashlib.sha256()
         for line in _shape(self.root, ""):
             digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
