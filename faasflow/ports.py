@@ -107,6 +107,10 @@ class StateStore(Protocol):
         """The keys that start with `prefix` and sort behind `after`, with their values, in order of their UTF-8 bytes,
         at most `limit`. An empty dict if there are none."""
 
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        """What `list` would find, without the values: one consistent snapshot in one round trip, whose cost does not
+        depend on how large the values are."""
+
     def read(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> dict[str, Entry]:
         """One consistent snapshot of several keys and prefixes in one round trip. Missing keys are left out."""
 

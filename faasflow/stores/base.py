@@ -71,6 +71,9 @@ class BaseStateStore(ABC):
         behind = sorted(key for key in found if key > after)
         return {key: found[key].value for key in behind[:limit]}
 
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        return list(self.list(prefix, after=after, limit=limit))
+
     def cleanup(self) -> None:
         self.clear("")
 
@@ -103,6 +106,10 @@ class ScopedStateStore:
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
         found = self._store.list(self._prefix + prefix, after=self._prefix + after, limit=limit)
         return self._relative(found)
+
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        found = self._store.keys(self._prefix + prefix, after=self._prefix + after, limit=limit)
+        return [key.removeprefix(self._prefix) for key in found]
 
     def read(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> dict[str, Entry]:
         found = self._store.read([self._prefix + key for key in keys], [self._prefix + prefix for prefix in prefixes])

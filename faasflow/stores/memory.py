@@ -34,6 +34,10 @@ class MemoryStateStore(BaseStateStore):
             keys = self._entries.keys(prefix, after=after, limit=limit)
             return {key: entry.value for key, entry in self._entries.only(keys).items()}
 
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        with self._lock:
+            return self._entries.keys(prefix, after=after, limit=limit)
+
     def transact(self, ops: Sequence[Op]) -> Outcome:
         check_ops(ops)
         with self._lock:

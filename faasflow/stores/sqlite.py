@@ -57,10 +57,13 @@ class SqliteStateStore(_InFile, BaseStateStore):
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
         query = "SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
-        # One lower bound: of two, SQLite might search by the worse and walk through all pages before.
-        start = max(prefix, after + "\0")
-        bounds = (start, _range_of(prefix)[1], -1 if limit is None else limit)
-        return self._file.read(lambda db: dict(db.execute(query, bounds).fetchall()))
+        page = _page_of(prefix, after, limit)
+        return self._file.read(lambda db: dict(db.execute(query, page).fetchall()))
+
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        query = "SELECT key FROM state WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
+        page = _page_of(prefix, after, limit)
+        return self._file.read(lambda db: [key for (key,) in db.execute(query, page)])
 
     def transact(self, ops: Sequence[Op]) -> Outcome:
         check_ops(ops)
@@ -132,6 +135,11 @@ def _entries_below(db: sqlite3.Connection, prefixes: Iterable[str]) -> dict[str,
         for key, value, version in db.execute(query, _range_of(prefix))
     }
     return dict(sorted(found.items()))
+
+
+def _page_of(prefix: str, after: str, limit: int | None) -> tuple[str, str | bytes, int]:
+    # One lower bound: of two, SQLite might search by the worse and walk through all pages before.
+    return max(prefix, after + "\0"), _range_of(prefix)[1], -1 if limit is None else limit
 
 
 def _range_of(prefix: str) -> tuple[str, str | bytes]:

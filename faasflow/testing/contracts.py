@@ -379,6 +379,47 @@ class StateStoreContract(_CommonContract):
         expected = sorted(("k/" + key for key in HOSTILE_KEYS), key=str.encode)
         assert [key for page in pages for key in page] == expected
 
+    def test_keys_are_those_of_list(self, store: StateStore) -> None:
+        for key in reversed(HOSTILE_KEYS):
+            store.set(key, BINARY)
+
+        for prefix in ("", "a", "a/", "é", "\U0010ffff", "none"):
+            for after in ("", "a", "a%", "\ud7ff"):
+                for limit in (None, 0, 1, 3, 100):
+                    listed = list(store.list(prefix, after=after, limit=limit))
+                    assert list(store.keys(prefix, after=after, limit=limit)) == listed
+
+    def test_keys_of_a_view_are_its_own_without_its_prefix(self, store: StateStore) -> None:
+        view = store.configure("flow", "1")
+        store.configure("flow", "10").set("k/0", b"of another")
+        for key in ("a", "k/3", "k/1", "k/2"):
+            view.set(key, b"")
+
+        assert list(view.keys("")) == ["a", "k/1", "k/2", "k/3"]
+        assert list(view.keys("k/", after="k/1", limit=1)) == ["k/2"]
+        assert list(view.keys("none/")) == []
+
+    def test_keys_see_what_was_acknowledged(self, store: StateStore, peer: StateStore) -> None:
+        for number in range(20):
+            store.transact([Create(f"k/{number:02}", b""), Delete(f"k/{number - 1:02}")])
+
+            assert list(peer.keys("k/")) == [f"k/{number:02}"]
+
+    def test_keys_are_of_one_moment(self, store: StateStore, peer: StateStore) -> None:
+        names = [f"k/{number:02}" for number in range(40)]
+
+        def write_or_look(is_writer: bool) -> list[int]:
+            if not is_writer:
+                return [len(peer.keys("k/")) for _ in range(60)]
+            for _ in range(30):
+                store.transact([Create(name, b"") for name in names])
+                store.transact([Delete(name) for name in names])
+            return []
+
+        seen = together(write_or_look, [True, False, False])
+
+        assert set().union(*seen) <= {0, len(names)}
+
     def test_read_gives_keys_and_prefixes_and_leaves_missing_ones_out(self, store: StateStore) -> None:
         for key in ("a", "n/1", "n/2", "n", "z"):
             store.set(key, key.encode())

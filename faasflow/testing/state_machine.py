@@ -90,6 +90,8 @@ class StateStoreMachine(RuleBasedStateMachine):
         found = self.store.configure(*request).list(prefix, after=after, limit=limit)
         expected = [(key, value) for key, value in self.below(request, [prefix]).items() if key > after]
         assert list(found.items()) == expected[:limit]
+        names = self.store.configure(*request).keys(prefix, after=after, limit=limit)
+        assert list(names) == list(found)
 
     @rule(request=_requests, keys=st.lists(_keys, max_size=3), prefixes=st.lists(_prefixes, max_size=2))
     def read(self, request: tuple[str, str], keys: Iterable[str], prefixes: Iterable[str]) -> None:

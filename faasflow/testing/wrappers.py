@@ -47,6 +47,9 @@ class StateStoreWrapper(ABC):
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
         return self._run("list", lambda: self._store.list(prefix, after=after, limit=limit), is_write=False)
 
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        return self._run("keys", lambda: self._store.keys(prefix, after=after, limit=limit), is_write=False)
+
     def read(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> dict[str, Entry]:
         return self._run("read", lambda: self._store.read(keys, prefixes), is_write=False)
 
