@@ -92,8 +92,8 @@ class Node:
     A virtual node joins the ends of a DAG that has several.
 
     `timeout` bounds one attempt, in seconds. With `at_most_once` the start of the node is recorded before it runs, and
-    a node whose start was lost fails instead of running again. With `continues` the flow goes on after its failure, with
-    an empty result.
+    a node whose start was lost fails instead of running again. With `continues` the flow goes on after its failure,
+    with an empty result.
     """
 
     id: str
