@@ -81,15 +81,18 @@ class ConsulStateStore(BaseStateStore):
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
         if limit is None:
             return super().list(prefix, after=after)
-        # Consul takes no URL with an unprintable character in it.
-        tree = "".join(takewhile(str.isprintable, _tree(prefix)))
-        _, names = self._reads.kv.get(tree, keys=True)
-        behind = iter(sorted(key for key in _keys(names or ()) if key.startswith(prefix) and key > after))
+        behind = iter(self.keys(prefix, after=after))
         found: dict[str, bytes] = {}
         # A key may be deleted after its name was read, and must not leave a gap in a page.
         while len(found) < limit and (part := list(islice(behind, min(limit - len(found), LARGEST_TRANSACTION)))):
             found |= {key: entry.value for key, entry in sorted(self.read(part).items())}
         return found
+
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        # Consul takes no URL with an unprintable character in it.
+        tree = "".join(takewhile(str.isprintable, _tree(prefix)))
+        _, names = self._reads.kv.get(tree, keys=True)
+        return sorted(key for key in _keys(names or ()) if key.startswith(prefix) and key > after)[:limit]
 
     def transact(self, ops: Sequence[Op]) -> Outcome:
         check_ops(ops)
@@ -103,7 +106,10 @@ class ConsulStateStore(BaseStateStore):
         if answer["Errors"]:
             return Outcome(_conflicts(ops, steps, answer["Errors"]))
         prefixes = [op.prefix for op in ops if isinstance(op, ListPrefix)]
-        return Outcome(entries=_chosen(_entries(answer), (), prefixes))
+        # The check of a key has a result, also where the key is deleted behind it.
+        deleted = {op.key for op in ops if isinstance(op, Delete)}
+        found = {key: entry for key, entry in _entries(answer).items() if key not in deleted}
+        return Outcome(entries=_chosen(found, (), prefixes))
 
     def clear(self, prefix: str) -> None:
         self._writes.kv.delete(_tree(prefix), recurse=True)

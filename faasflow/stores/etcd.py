@@ -70,11 +70,10 @@ class EtcdStateStore(BaseStateStore):
         return dict(sorted(found.items()))
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
-        if limit == 0:  # which to etcd means all
-            return {}
-        bounds = _bounds(prefix) | {"key": _text(max(prefix, after + "\0")), "limit": limit or 0}
-        answer = self._gateway.call("/v3/kv/range", bounds, repeatable=True)
-        return {key: entry.value for key, entry in _in_range(answer)}
+        return {key: entry.value for key, entry in self._page(prefix, after, limit, keys_only=False)}
+
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        return [key for key, _ in self._page(prefix, after, limit, keys_only=True)]
 
     def transact(self, ops: Sequence[Op]) -> Outcome:
         check_ops(ops)
@@ -99,6 +98,12 @@ class EtcdStateStore(BaseStateStore):
 
     def close(self) -> None:
         self._pool.close()
+
+    def _page(self, prefix: str, after: str, limit: int | None, *, keys_only: bool) -> Iterable[tuple[str, Entry]]:
+        if limit == 0:  # which to etcd means all
+            return ()
+        page = {"key": _text(max(prefix, after + "\0")), "limit": limit or 0, "keys_only": keys_only}
+        return _in_range(self._gateway.call("/v3/kv/range", _bounds(prefix) | page, repeatable=True))
 
 
 class _Gateway:

@@ -76,6 +76,8 @@ end
 return found
 """
 )
+# bounds of a range, limit
+_LIST_KEYS = "return redis.call('ZRANGEBYLEX', KEYS[3], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])"
 # version, number of guards and of writes, guards (key and version), writes (key, kind and value), bounds of the ranges
 _TRANSACT = (
     _FIND
@@ -157,6 +159,7 @@ class RedisStateStore(BaseStateStore):
         )
         self._client = redis.Redis(connection_pool=pool)
         self._read = self._client.register_script(_READ)
+        self._list_keys = self._client.register_script(_LIST_KEYS)
         self._transact = self._client.register_script(_TRANSACT)
         self._clear = self._client.register_script(_CLEAR)
 
@@ -188,10 +191,12 @@ class RedisStateStore(BaseStateStore):
         return _entries(self._run(self._read, [-1, len(keys), *map(_utf8, keys), *bounds], repeatable=True))
 
     def list(self, prefix: str, *, after: str = "", limit: int | None = None) -> dict[str, bytes]:
-        first, last = _bounds(prefix)
-        start = b"(" + after.encode() if after >= prefix else first
-        found = self._run(self._read, [-1 if limit is None else limit, 0, start, last], repeatable=True)
-        return {key: entry.value for key, entry in _entries(found).items()}
+        arguments: list[bytes | int] = [-1 if limit is None else limit, 0, *_bounds_behind(after, prefix)]
+        return {key: entry.value for key, entry in _entries(self._run(self._read, arguments, repeatable=True)).items()}
+
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        arguments: list[bytes | int] = [*_bounds_behind(after, prefix), -1 if limit is None else limit]
+        return [key.decode() for key in self._run(self._list_keys, arguments, repeatable=True)]
 
     def transact(self, ops: Sequence[Op]) -> Outcome:
         check_ops(ops)
@@ -283,6 +288,11 @@ def _new_version() -> bytes:
 def _bounds(prefix: str) -> tuple[bytes, bytes]:
     behind = end_of_prefix(prefix)
     return b"[" + prefix.encode(), b"+" if behind is None else b"(" + behind.encode()
+
+
+def _bounds_behind(after: str, prefix: str) -> tuple[bytes, bytes]:
+    first, last = _bounds(prefix)
+    return (b"(" + after.encode() if after >= prefix else first), last
 
 
 def _entries(found: Sequence[bytes]) -> dict[str, Entry]:

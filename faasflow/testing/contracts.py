@@ -551,6 +551,56 @@ class StateStoreContract(_CommonContract):
         assert store.transact([Check("key", _version(store, "key")), Delete("key")]).committed
         assert store.read(["key"]) == {}
 
+    def test_a_key_moves_in_one_transaction(self, store: StateStore) -> None:
+        store.set("due/1", b"timer")
+        version = _version(store, "due/1")
+        move: list[Op] = [Check("due/1", version), Delete("due/1"), Put("due/2", b"timer"), ListPrefix("due/")]
+
+        assert list(store.transact(move).entries) == ["due/2"]
+        assert store.list("") == {"due/2": b"timer"}
+        assert store.transact(move).conflicts == ("due/1",)
+        assert store.list("") == {"due/2": b"timer"}
+
+    def test_a_key_that_changed_does_not_move(self, store: StateStore) -> None:
+        store.set("due/1", b"old")
+        version = _version(store, "due/1")
+        store.set("due/1", b"new")
+
+        assert store.transact([Delete("due/1"), Put("due/2", b"old"), Check("due/1", version)]).conflicts == ("due/1",)
+        assert store.list("") == {"due/1": b"new"}
+
+    def test_of_many_that_move_a_key_one_does(self, store: StateStore, peer: StateStore) -> None:
+        def move(number: int, name: int) -> bool:
+            side = (store, peer)[name % 2]
+            held = side.read([], [f"due/{number}/"])
+            key, entry = next(iter(held.items()))
+            if key != f"due/{number}/first":
+                return False
+            moved = Put(f"due/{number}/{name}", b"")
+            return side.transact([Check(key, entry.version), Delete(key), moved]).committed
+
+        for number in range(10):
+            store.set(f"due/{number}/first", b"")
+            won = together(partial(move, number), range(6))
+
+            assert won.count(True) == 1
+            assert list(store.keys(f"due/{number}/")) == [f"due/{number}/{won.index(True)}"]
+
+    def test_a_missing_key_guards_the_creation_of_another(self, store: StateStore) -> None:
+        assert store.transact([Check("lease", None), Create("node/1", b"")]).committed
+        store.set("lease", b"")
+
+        assert store.transact([Check("lease", None), Create("node/2", b"")]).conflicts == ("lease",)
+        assert store.transact([Create("node/1", b""), Check("other", None)]).conflicts == ("node/1",)
+        assert set(store.list("")) == {"lease", "node/1"}
+
+    def test_deleting_a_missing_key_in_a_transaction_is_no_conflict(self, store: StateStore) -> None:
+        outcome = store.transact([Delete("missing"), Check("gone", None), Delete("gone"), Create("key", b"value")])
+
+        assert outcome.committed
+        assert store.transact([Delete("missing")]).committed
+        assert store.list("") == {"key": b"value"}
+
     def test_checks_are_of_the_state_before_wherever_they_stand(self, store: StateStore) -> None:
         store.set("key", b"1")
         version = _version(store, "key")
@@ -607,6 +657,25 @@ class StateStoreContract(_CommonContract):
         assert set(store.transact([Create("new", b""), *ops]).conflicts) == {f"n/{number:02}" for number in range(50)}
         assert store.read(["new"]) == {}
 
+    def test_a_transaction_of_sixty_operations_of_every_kind_is_one(self, store: StateStore) -> None:
+        for number in range(15):
+            store.set(f"due/{number:02}", b"old")
+        held = store.read([], ["due/"])
+        ops: list[Op] = [
+            *(Check(key, entry.version) for key, entry in held.items()),
+            *(Delete(key) for key in held),
+            *(Put(f"moved/{number:02}", b"") for number in range(15)),
+            *(Create(f"node/{number:02}", b"") for number in range(14)),
+        ]
+        store.set("due/14", b"new")
+
+        assert store.transact([*ops, ListPrefix("")]).conflicts == ("due/14",)
+        assert list(store.keys("")) == list(held)
+
+        ops[14] = Check("due/14", _version(store, "due/14"))
+        outcome = store.transact([*ops, ListPrefix("")])
+        assert list(outcome.entries) == [f"{folder}/{n:02}" for folder, n in _numbered(moved=15, node=14)]
+
     def test_of_transactions_that_overlap_one_wins_whole(self, store: StateStore, peer: StateStore) -> None:
         def take(number: int, name: int) -> bool:
             keys = [f"{number}/a", f"{number}/b", f"{number}/c"]
@@ -644,6 +713,10 @@ class StateStoreContract(_CommonContract):
         assert view.list("", after="a") == {"n/b": b"3"}
         assert {key: entry.value for key, entry in view.read(["a"], ["n/"]).items()} == {"a": b"2", "n/b": b"3"}
         assert list(view.read([], [""])) == ["a", "n/b"]
+
+
+def _numbered(**counts: int) -> Iterator[tuple[str, int]]:
+    return ((name, number) for name, count in counts.items() for number in range(count))
 
 
 def _version(store: StateStore, key: str) -> Any:

@@ -49,6 +49,20 @@ class ChecksInAStepOfItsOwn(MemoryStateStore):
         return super().transact([Put(op.key, op.value) if isinstance(op, Create) else op for op in ops])
 
 
+class MovesInTwoSteps(MemoryStateStore):
+    def transact(self, ops: Sequence[Op]) -> Outcome:
+        outcome = super().transact([op for op in ops if isinstance(op, Check)])
+        if not outcome.committed:
+            return outcome
+        return super().transact([op for op in ops if not isinstance(op, Check)])
+
+
+class ListsKeysInTwoPages(MemoryStateStore):
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        first = super().keys(prefix, after=after, limit=20)
+        return [*first, *super().keys(prefix, after=first[-1])] if first else []
+
+
 @pytest.mark.parametrize(
     ("faulty", "claim"),
     [
@@ -56,6 +70,8 @@ class ChecksInAStepOfItsOwn(MemoryStateStore):
         (UpdatesInTwoSteps, "test_a_counter_of_compare_and_set_is_exact"),
         (ReadsOneByOne, "test_a_read_is_one_moment"),
         (ListsInAStepOfItsOwn, "test_of_many_arrivals_one_sees_them_all"),
+        (MovesInTwoSteps, "test_of_many_that_move_a_key_one_does"),
+        (ListsKeysInTwoPages, "test_keys_are_of_one_moment"),
         (ChecksInAStepOfItsOwn, "test_of_transactions_that_overlap_one_wins_whole"),
     ],
 )

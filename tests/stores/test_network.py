@@ -47,6 +47,7 @@ EVERY_CALL = {
     "get": lambda store: store.get("key"),
     "read": lambda store: store.read(["key"], ["n/"]),
     "list": lambda store: store.list("n/", limit=3),
+    "keys": lambda store: store.keys("n/"),
     "set": lambda store: store.set("key", b"value"),
     "update": lambda store: store.update("key", None, b"value"),
     "delete": lambda store: store.delete("key"),
@@ -102,6 +103,7 @@ def test_a_read_whose_answer_is_lost_is_made_once_more(kind: Kind, server: Netwo
         for read in (
             lambda: relayed.get("key"),
             lambda: relayed.list("k", limit=5)["key"],
+            lambda: b"value" if relayed.keys("k") == ["key"] else b"",
             lambda: relayed.transact([Check("other", None), ListPrefix("")]).entries["key"].value,
         ):
             relay.lost_answers = 1

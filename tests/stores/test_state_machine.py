@@ -63,6 +63,11 @@ class ListsFromAfterOn(MemoryStateStore):
         return super().list(prefix, after=after[:-1], limit=limit)
 
 
+class GivesKeysBackwards(MemoryStateStore):
+    def keys(self, prefix: str, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+        return super().keys(prefix, after=after, limit=limit)[::-1]
+
+
 class TakesEmptyForMissing(MemoryStateStore):
     def update(self, key: str, old: bytes | None, new: bytes) -> bool:
         return super().update(key, old or None, new)
@@ -72,7 +77,7 @@ class TakesEmptyForMissing(MemoryStateStore):
     "faulty",
     [
         *(ReusesVersions, WritesBeforeItChecks, ListsBeforeItWrites, CreatesOverWhatIsThere, IgnoresChecks),
-        *(ClearsTooMuch, ListsFromAfterOn, TakesEmptyForMissing),
+        *(ClearsTooMuch, ListsFromAfterOn, GivesKeysBackwards, TakesEmptyForMissing),
     ],
 )
 def test_the_machine_finds_a_store_that(faulty: type[MemoryStateStore]) -> None:
