@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from faasflow.config import Settings, Source, inspect, masked, parse_duration
+from faasflow.config import Settings, Source, inspect, masked, parse_age, parse_duration
 from faasflow.errors import ConfigError
 from faasflow.stores import open_state_store
 
@@ -147,6 +147,45 @@ def test_timeouts_are_read() -> None:
     settings = read(call_timeout="2m", exec_timeout="1m30s")
 
     assert (settings.call_timeout, settings.exec_timeout) == (120.0, 90.0)
+
+
+def test_without_any_setting_the_clock_runs_and_a_week_is_kept() -> None:
+    settings = read()
+
+    assert (settings.tick_interval, settings.repair_after, settings.lease) == (10.0, 30.0, 20.0)
+    assert settings.retention == 7 * 86400
+
+
+def test_the_clock_may_be_off() -> None:
+    assert read(tick_interval="0").tick_interval == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7d", 604800), ("1d12h", 129600), ("0.5d", 43200), ("168h", 604800), ("90", 90), (" 2d ", 172800)],
+)
+def test_a_retention_may_be_counted_in_days(text: str, seconds: float) -> None:
+    assert (parse_age(text), read(retention=text).retention) == (seconds, seconds)
+
+
+@pytest.mark.parametrize("text", ["", "d", "7 d", "7dd", "-1d", "12h7d", "a week"])
+def test_an_age_that_is_none_is_not_understood(text: str) -> None:
+    assert parse_age(text) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "way_out"),
+    [
+        ("lease", "4s", "5s at least"),
+        ("repair_after", "0", "1s at least"),
+        ("retention", "0", "a duration like '7d', '168h' or '90m'"),
+        ("retention", "367d", "a duration like '7d', '168h' or '90m'"),
+        ("tick_interval", "1d", "a duration like '90s'"),
+    ],
+)
+def test_a_time_of_the_clock_that_cannot_work_is_refused_by_name(name: str, text: str, way_out: str) -> None:
+    with pytest.raises(ConfigError, match=f"Setting {name!r} is {text!r}.*{way_out}"):
+        read(**{name: text})
 
 
 def test_a_call_must_be_given_some_time() -> None:

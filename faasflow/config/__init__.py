@@ -1,0 +1,27 @@
+"""The settings of a flow function: read once, from the environment and the secret files, and checked in one place.
+
+Names and meanings are the original's where it has them. Nothing else in the package reads the environment for a flow.
+"""
+
+from __future__ import annotations
+
+from faasflow.config.gateway import GATEWAY_DISPATCHER, gateway_access
+from faasflow.config.reader import Reading, Source
+from faasflow.config.settings import HMAC_SECRET, Inspection, Settings, inspect, names_flow
+from faasflow.config.text import masked, parse_age, parse_duration, without_tokens
+
+__all__ = [
+    "GATEWAY_DISPATCHER",
+    "HMAC_SECRET",
+    "Inspection",
+    "Reading",
+    "Settings",
+    "Source",
+    "gateway_access",
+    "inspect",
+    "masked",
+    "names_flow",
+    "parse_age",
+    "parse_duration",
+    "without_tokens",
+]

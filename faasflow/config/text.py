@@ -1,0 +1,46 @@
+"""How single values are written and shown: durations, and URLs without what is secret in them."""
+
+from __future__ import annotations
+
+import re
+
+DAY = 86400.0
+HIDDEN = "****"
+
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DAYS = re.compile(r"(\d+(?:\.\d+)?)d(.*)", re.ASCII)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds in a duration of Go's notation (`1m30s`, `500ms`) or in bare seconds; `None` if it is neither."""
+    text = text.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        return float(text)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def parse_age(text: str) -> float | None:
+    """Seconds in a duration that may begin with days (`7d`, `1d12h`); `None` if it is none."""
+    days = _DAYS.fullmatch(text.strip())
+    if days is None:
+        return parse_duration(text)
+    rest = parse_duration(days[2]) if days[2] else 0.0
+    return None if rest is None else float(days[1]) * DAY + rest
+
+
+def masked(text: str) -> str:
+    """`text` without what may be a password or token in a URL."""
+    scheme, separator, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
+    if not rest.startswith("/"):  # a file has no login; a password may hold anything
+        rest = re.sub(r"^.*@", "…@", rest, flags=re.DOTALL)
+    return without_tokens(scheme + separator + rest)
+
+
+def without_tokens(text: str) -> str:
+    """`text` without what may be a password or token in the query of a URL."""
+    secrets = r"([?&][^\s=&]*(?:key|token|secret|password)=)[^\s&#'\"]*"
+    return re.sub(secrets, rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
