@@ -38,7 +38,7 @@ MISTAKES = {
     ),
     "second aggregator": (
         lambda dag: dag.node("joins", aggregator=work),
-        "Node 'joins' has an aggregator already",
+        "Node 'joins' has aggregator=join already and cannot have aggregator=work",
         "Give it once",
     ),
     "apply without a name": (lambda dag: dag.node("a").apply(""), "apply() of node 'a' got ''", "Give a text"),
