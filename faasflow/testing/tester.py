@@ -11,7 +11,7 @@ from faasflow.engine.engine import Engine
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.parts import Parts
 from faasflow.engine.records import Failure
-from faasflow.ports import Clock, DataStore, OutgoingCall, Response, StateStore
+from faasflow.ports import Clock, DataStore, OutgoingCall, Response, StateStore, Transport
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing.clock import FakeClock
@@ -39,7 +39,7 @@ class Outcome:
 
 class FlowTester:
     """Runs requests of one flow to their end. Functions are stand-ins given with `function`; the stores are in memory
-    unless others are given."""
+    unless others are given, and `wrap` makes of the transport what the engine sees of it, such as a flaky one."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class FlowTester:
         data: DataStore | None = None,
         clock: Clock | None = None,
         transport: InProcessTransport | None = None,
+        wrap: Callable[[InProcessTransport], Transport] | None = None,
         key: bytes | None = b"a key for tests",
         inline_limit: int = 32 * 1024,
     ) -> None:
@@ -62,7 +63,7 @@ class FlowTester:
             define=definer(define),
             state=self.state,
             data=self.data,
-            transport=self.transport,
+            transport=wrap(self.transport) if wrap else self.transport,
             clock=self.clock,
             key=key,
             inline_limit=inline_limit,

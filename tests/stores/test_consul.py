@@ -74,17 +74,6 @@ def test_reading_a_key_does_not_read_those_that_its_name_begins(
         assert relay.answered_bytes < 10_000
 
 
-def test_a_page_of_a_list_reads_the_values_of_that_page_only(
-    consul_server: ConsulServer, store: ConsulStateStore
-) -> None:
-    for number in range(20):
-        store.set(f"item/{number:02}", bytes(100_000))
-    with Relay(consul_server.port) as relay:
-        assert list(ConsulStateStore(port=relay.port).list("item/", after="item/04", limit=2)) == ["item/05", "item/06"]
-
-        assert relay.answered_bytes < 400_000
-
-
 def test_a_transaction_of_too_many_writes_is_refused_and_writes_nothing(store: ConsulStateStore) -> None:
     ops: list[Op] = [Put(f"key/{number}", b"") for number in range(65)]
 

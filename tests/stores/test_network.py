@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -112,6 +113,35 @@ def test_a_read_whose_answer_is_lost_is_made_once_more(kind: Kind, server: Netwo
         relay.lost_answers = 2
         with pytest.raises(StoreUnavailableError):
             relayed.get("key")
+        relayed.close()
+
+
+def test_a_page_of_a_list_reads_the_values_of_that_page_only(
+    kind: Kind, server: NetworkServer, store: NetworkStore
+) -> None:
+    with _twenty_large_values(kind, server, store) as (relayed, relay):
+        assert list(relayed.list("item/", after="item/04", limit=2)) == ["item/05", "item/06"]
+
+        assert relay.answered_bytes < 400_000
+
+
+def test_keys_are_listed_without_their_values(kind: Kind, server: NetworkServer, store: NetworkStore) -> None:
+    with _twenty_large_values(kind, server, store) as (relayed, relay):
+        assert relayed.keys("item/") == [f"item/{number:02}" for number in range(20)]
+        assert relayed.keys("item/", after="item/04", limit=2) == ["item/05", "item/06"]
+
+        assert relay.answered_bytes < 10_000
+
+
+@contextmanager
+def _twenty_large_values(
+    kind: Kind, server: NetworkServer, store: NetworkStore
+) -> Iterator[tuple[NetworkStore, Relay]]:
+    for number in range(20):
+        store.set(f"item/{number:02}", bytes(100_000))
+    with Relay(server.port) as relay:
+        relayed = kind.store(port=relay.port)
+        yield relayed, relay
         relayed.close()
 
 

@@ -51,10 +51,11 @@ def test_every_state_operation_counts_as_one_read_or_one_write() -> None:
     store.reset()
     view.get("a")
     view.list("")
+    view.keys("")
     view.read(["a", "b"], ["c/"])
     view.transact([Check("a", None), ListPrefix("")])
 
-    assert (store.reads, store.writes) == (view.reads, view.writes) == (4, 0)
+    assert (store.reads, store.writes) == (view.reads, view.writes) == (5, 0)
 
 
 def test_init_close_and_configure_are_not_counted() -> None:
@@ -118,6 +119,13 @@ def test_data_stores_fail_in_the_same_ways() -> None:
             store.set("a", value)
 
     assert store.get("a") == b"done"
+
+
+def test_a_list_of_keys_fails_as_every_read_does() -> None:
+    store = FlakyStore(MemoryStateStore(), before=lambda operation: not operation.is_write)
+
+    with pytest.raises(StoreUnavailableError, match="'keys'"):
+        store.configure("flow", "1").keys("")
 
 
 def test_operations_are_numbered_across_views() -> None:
