@@ -65,9 +65,7 @@ def find_target(text: str, given: Path | None) -> Target:
 
 def flows(stack: Stack) -> list[FunctionSpec]:
     """The flows of a stack, in its order."""
-    from faasflow.local.stack import Style
-
-    return [spec for spec in stack.functions.values() if spec.style is Style.FLOW]
+    return [spec for spec in stack.functions.values() if spec.is_flow]
 
 
 def _at(path: Path, given: Path | None) -> Target:

@@ -16,6 +16,7 @@ from faasflow.local.routing import Function, Router
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
 _HEARTBEAT = 0.5
+_FLOW_LABELS = {"faas-flow": "1"}
 _READ_ONLY = "The functions of this gateway are those of its stack file. Change stack.yml and start the gateway again."
 
 
@@ -82,7 +83,7 @@ def describe(function: Function) -> dict[str, Any]:
         "image": spec.image,
         "namespace": spec.namespace,
         "envProcess": "python -m faasflow.local.serve" if spec.lang else "",
-        "labels": dict(spec.labels),
+        "labels": {**(_FLOW_LABELS if spec.is_flow else {}), **spec.labels},
         "annotations": dict(spec.annotations),
         "secrets": list(spec.secrets),
         "replicas": function.replicas,

@@ -17,7 +17,7 @@ from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
 from faasflow.local.queue import Queue
 from faasflow.local.routing import Router, Upstreams, check_durations
 from faasflow.local.server import GatewayServer
-from faasflow.local.stack import FunctionSpec, Stack, Style
+from faasflow.local.stack import FunctionSpec, Stack
 from faasflow.local.state import StateDir
 from faasflow.local.supervisor import Supervisor
 from faasflow.local.watch import Watcher
@@ -142,7 +142,7 @@ def function_environment(spec: FunctionSpec, *, gateway: str, state: StateDir, t
     """What the process of a function is given: the environment of its stack file and, beneath it, its name and the
     laptop's settings of a flow."""
     laptop = {"OPENFAAS_NAME": spec.name}
-    if spec.style is Style.FLOW:
+    if spec.is_flow:
         store = state.flow_store(spec.name)
         laptop |= {
             "gateway": gateway,
@@ -151,5 +151,8 @@ def function_environment(spec: FunctionSpec, *, gateway: str, state: StateDir, t
             "data_store": store,
             "secret_mount_path": str(state.secrets),
             "exec_timeout": f"{timeout:g}s",
+            # Somebody sits in front of it, and a look at a file costs next to nothing.
+            "tick_interval": "1s",
+            "repair_after": "10s",
         }
     return {**laptop, **spec.environment}

@@ -62,6 +62,11 @@ class FunctionSpec:
     def style(self) -> Style:
         return STYLES[_base_lang(self.lang)]
 
+    @property
+    def is_flow(self) -> bool:
+        # What runs elsewhere, at a URL, has no lang.
+        return bool(self.lang) and self.style is Style.FLOW
+
 
 @dataclass(frozen=True, slots=True)
 class Stack:

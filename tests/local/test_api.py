@@ -47,6 +47,23 @@ def test_functions_are_described_as_a_provider_does(gateway, http):
     }
 
 
+def test_flows_are_labelled_as_flows_without_being_told(project, start_gateway, http):
+    flow = "def define(flow, context):\n    flow.sync_node().modify(lambda data: data)\n"
+    project.function("bare", flow, lang="faas-flow")
+    project.function("hidden", flow, lang="faas-flow", labels={"faas-flow": "0", "tier": "1"})
+    project.function("plain", ECHO, lang="python3")
+    gateway = start_gateway(project)
+    gateway.add_upstream("another", ["http://127.0.0.1:1"])
+    listed = http.get(f"{gateway.url}/system/functions").json()
+
+    assert {function["name"]: function["labels"] for function in listed} == {
+        "another": {},
+        "bare": {"faas-flow": "1"},
+        "hidden": {"faas-flow": "0", "tier": "1"},
+        "plain": {},
+    }
+
+
 def test_functions_are_listed_by_name_and_namespace(gateway, http):
     gateway.add_upstream("another", ["http://127.0.0.1:1", "http://127.0.0.1:2"])
     listed = http.get(f"{gateway.url}/system/functions").json()

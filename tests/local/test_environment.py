@@ -22,6 +22,8 @@ def test_a_flow_is_given_the_gateway_the_stores_and_the_secrets_of_the_laptop():
         "data_store": "sqlite:///project/.faasflow/flows/my-fn.db",
         "secret_mount_path": "/project/.faasflow/secrets",
         "exec_timeout": "60s",
+        "tick_interval": "1s",
+        "repair_after": "10s",
     }
 
 
