@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from faasflow.errors import CallError, DefinitionChangedError, DefinitionError, Fatal
+from faasflow.errors import BranchesFailedError, CallError, DefinitionChangedError, DefinitionError, Fatal
 
 LONGEST_WAIT = 30 * 86400.0
 """Seconds that no wait exceeds, whatever a policy or an answer asks for."""
@@ -25,8 +25,8 @@ class Retry:
     `attempts` counts the first one too. The wait before the second attempt is `delay` seconds, and each further one
     `factor` times as long, up to `max_delay`; each is longer or shorter at random by up to the share `jitter` of it.
     An answer's `Retry-After` makes a wait longer, never shorter. Of failed calls those that were answered with one of
-    `codes` are retried, of other errors those of the types in `exceptions`; `Fatal` never is. `DefinitionError` for
-    values that cannot be meant.
+    `codes` are retried, of other errors those of the types in `exceptions`; `Fatal` never is, nor is what would fail
+    again for sure. `DefinitionError` for values that cannot be meant.
     """
 
     attempts: int = 3
@@ -51,7 +51,7 @@ class Retry:
 
     def covers(self, error: BaseException) -> bool:
         """Whether a step that failed with `error` may be tried again."""
-        if isinstance(error, Fatal | DefinitionChangedError):
+        if isinstance(error, Fatal | DefinitionChangedError | BranchesFailedError):
             return False
         if isinstance(error, CallError):
             return error.code in self.codes

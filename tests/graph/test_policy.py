@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from faasflow import DefinitionError, Fatal, Retry
 from faasflow.errors import (
+    BranchesFailedError,
     CallError,
     CallTimeoutError,
     DataError,
@@ -129,8 +130,9 @@ class TestCovers:
     def test_fatal_ends_retries_even_where_it_is_named(self) -> None:
         assert not Retry(exceptions=(Fatal, Exception)).covers(Fatal("no use"))
 
-    def test_a_changed_flow_is_not_tried_again(self) -> None:
-        assert not Retry().covers(DefinitionChangedError("changed"))
+    @pytest.mark.parametrize("error", [DefinitionChangedError("changed"), BranchesFailedError("too many")])
+    def test_what_would_fail_again_for_sure_is_not_tried_again(self, error: Exception) -> None:
+        assert not Retry().covers(error)
 
     def test_the_end_of_the_process_is_tried_again_only_where_it_is_named(self) -> None:
         assert not Retry().covers(SystemExit())
