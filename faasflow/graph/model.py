@@ -28,7 +28,7 @@ class Operation:
     """One step inside a node: a function call, a plain HTTP request, or code of the handler itself.
 
     `name` is the function's name, the URL, or the name of the code. `timeout` is in seconds, `None` for the default.
-    `retry` tries this operation again, before the policy of its node is asked.
+    `retry` tries this operation again, in place of the policy of its node.
     """
 
     kind: OperationKind
