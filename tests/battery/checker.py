@@ -174,6 +174,22 @@ class Monitor:
         system = frozenset(self._system)
         return requests, deliveries, frozenset(self._callbacks.items()), system, self._faults, self._jumped
 
+    def renamed(self, names: Mapping[Actor, Actor]) -> Monitor:
+        """The same, with those who act under other names."""
+        other = self.copy()
+        other._deliveries = {names.get(by, by): delivery for by, delivery in self._deliveries.items()}
+        return other
+
+    def delivery_key(self, by: Actor) -> str:
+        """What is remembered of one who acts, as text that can be ordered."""
+        delivery = self._deliveries.get(by)
+        return repr(delivery.key()) if delivery else ""
+
+    def has_ended(self, request: str) -> bool:
+        """Whether a request has ended, and all that runs after its end is recorded."""
+        found = self._request(request)
+        return found.state in _ENDS and all(f"node/{step}" in found.keys for step in found.closing)
+
     def see(self, event: Event, number: int = 0) -> list[Violation]:
         """Take `event` in; what is wrong about it."""
         found = list(self._judge(event, number))
