@@ -229,7 +229,7 @@ class History:
     def dump(self) -> Iterator[str]:
         """The history as lines of JSON."""
         for event in self:
-            yield json.dumps({"event": type(event).__name__} | _as_json(asdict(event)))
+            yield json.dumps({"what": type(event).__name__} | _as_json(asdict(event)))
 
     @classmethod
     def load(cls, lines: Iterable[str]) -> History:
@@ -237,7 +237,7 @@ class History:
         history = cls()
         for line in lines:
             fields = json.loads(line)
-            history.add(_KINDS[fields.pop("event")](**_from_json(fields)))
+            history.add(_KINDS[fields.pop("what")](**_from_json(fields)))
         return history
 
 
