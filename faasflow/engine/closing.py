@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,22 +16,27 @@ import msgspec
 from faasflow import graph
 from faasflow.codec import encode
 from faasflow.engine import callback
+from faasflow.engine.attempts import Attempts, failure_of
 from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
 from faasflow.engine.context import Context
+from faasflow.engine.leases import Running
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import NodeState, RequestState
 from faasflow.engine.parts import Parts
 from faasflow.engine.payload import EMPTY, Payload
 from faasflow.engine.position import Phase, Position, Step
-from faasflow.engine.records import Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.records import AttemptRecord, Failure, NodeRecord, RequestRecord, dump, load, node_error
+from faasflow.engine.timers import forward_timer
 from faasflow.errors import (
+    CallError,
     CallTimeoutError,
+    FaasflowError,
     KeyNotFoundError,
-    NodeError,
     StoreUnavailableError,
     TransportError,
     TryAgainError,
 )
+from faasflow.graph.policy import Retry
 from faasflow.naming import header_text
 from faasflow.ports import OutgoingCall
 
@@ -42,7 +46,10 @@ ON_FAILURE = "$on_failure"
 FINALLY = "$finally"
 CALLBACK = "$callback"
 
-_LONGEST_TRACEBACK = 8000
+CALLBACK_RETRY = Retry(
+    attempts=40, delay=1.0, factor=2.0, max_delay=1800.0, codes=range(100, 600), exceptions=(TransportError,)
+)
+"""A callback is tried again for most of a day. Any answer but 2xx may be that of a target that is being mended."""
 
 
 def ended(
@@ -62,7 +69,9 @@ def ended(
         steps.append(FINALLY)
     if record.callback:
         steps.append(CALLBACK)
-    return msgspec.structs.replace(record, state=state, ended=now, result=result, failure=failure, closing=tuple(steps))
+    # Each end of a request that went on after a failure has closing steps of its own.
+    names = tuple(f"{step}.{record.run}" if record.run else step for step in steps)
+    return msgspec.structs.replace(record, state=state, ended=now, result=result, failure=failure, closing=names)
 
 
 class Closing:
@@ -79,33 +88,66 @@ class Closing:
         context: Context,
         error: BaseException | None = None,
     ) -> None:
-        """Run and record the closing steps that are not recorded, for one who has just ended the request.
-        `TryAgainError` if the callback's target did not take it."""
-        for name in self._missing(request_id, record):
+        """Run and record the closing steps that are not recorded, for one who has just ended the request. A callback
+        that is not taken is tried again by the clock."""
+        ledger = self._parts.ledger(request_id)
+        for name, known in self._missing(ledger, record).items():
+            started = self._parts.clock.now()
+            running = Running(ledger, None, _lease(name), 1, started)
+            self._parts.leases.take_over(running, known.get(_lease(name)))
             work = self._work(name, request_id, record, definition, context, error)
-            self._record(request_id, self._parts.ledger(request_id), name, work)
+            attempts = closing_attempts(name, known)
+            if name.startswith(CALLBACK):
+                if attempts.last is None or attempts.last.next <= started:
+                    self._tell(request_id, record, ledger, name, work, attempts)
+                continue
+            with self._parts.leases.working(running):
+                outcome = self._outcome(request_id, name, work, started)
+            ledger.create(_key(name), dump(outcome), delete=[_lease(name)] if running.held else [])
 
     def run_again(self, request_id: str, record: RequestRecord, definition: graph.Definition, context: Context) -> None:
         """`run`, for one who finds the request ended. Two at a time would call a handler twice: as long as who ended it
         may still be at it, `TryAgainError` asks for a repetition. A callback may come twice, it has an event id."""
         recent = self._parts.clock.now() - (record.ended or 0.0) < self._parts.repair_delay
-        if recent and self._missing(request_id, record) not in ([], [CALLBACK]):
-            raise TryAgainError(f"What runs after the end of request {request_id!r} is not recorded yet.")
-        self.run(request_id, record, definition, context)
+        missing = self._missing(self._parts.ledger(request_id), record)
+        if recent and not all(name.startswith(CALLBACK) for name in missing):
+            raise TryAgainError(
+                f"What runs after the end of request {request_id!r} is not recorded yet.",
+                retry_after=self._parts.repair_delay,
+            )
+        if missing:
+            self.run(request_id, record, definition, context)
 
-    def _missing(self, request_id: str, record: RequestRecord) -> list[str]:
+    def waiting(self, request_id: str, record: RequestRecord) -> list[float]:
+        """Since when each closing step that is not recorded could be run: the end, the end of its lease, or the time of
+        its next attempt."""
+        since = []
+        for name, known in self._missing(self._parts.ledger(request_id), record).items():
+            last = closing_attempts(name, known).last
+            begun = last.next if last is not None else record.ended or 0.0
+            if lease := known.get(_lease(name)):
+                begun = max(begun, self._parts.clock.now() + self._parts.leases.left(lease, name))
+            since.append(begun)
+        return since
+
+    def _missing(self, ledger: Ledger, record: RequestRecord) -> dict[str, dict[str, bytes]]:
+        """The closing steps that have no record, each with its lease and attempts."""
         if not record.closing:
-            return []
-        known = self._parts.ledger(request_id).read([_key(name) for name in record.closing]).entries
-        return [name for name in record.closing if _key(name) not in known]
+            return {}
+        keys = [key for name in record.closing for key in (_key(name), _lease(name))]
+        known = ledger.read(keys, [_attempts(name) for name in record.closing]).entries
+        return {name: dict(known) for name in record.closing if _key(name) not in known}
 
-    def failure_body(self, request_id: str) -> bytes | None:
+    def failure_body(self, request_id: str, record: RequestRecord) -> bytes | None:
         """What `on_failure` returned, `None` if it did not run or returned nothing."""
+        name = next((name for name in record.closing if name.startswith(ON_FAILURE)), None)
+        if name is None:
+            return None
         try:
-            record = load(self._parts.ledger(request_id).get(_key(ON_FAILURE)), NodeRecord, ON_FAILURE)
+            outcome = load(self._parts.ledger(request_id).get(_key(name)), NodeRecord, name)
         except KeyNotFoundError:
             return None
-        return self._parts.payloads(request_id).load(record.result) or None
+        return self._parts.payloads(request_id).load(outcome.result) or None
 
     def _work(
         self,
@@ -116,21 +158,20 @@ class Closing:
         context: Context,
         error: BaseException | None,
     ) -> Callable[[], bytes]:
-        if name == CALLBACK:
-            return lambda: self._call_back(request_id, record)
+        if name.startswith(CALLBACK):
+            return lambda: self._call_back(request_id, record, name)
         root = Step(Position((), definition.root.start), Phase.NODE)
         context._bind(self._parts.ledger(request_id), self._parts.payloads(request_id), definition, root)
         context.node, context.node_input, context.state = "", {}, record.state.outcome
-        if name == FINALLY:
+        if name.startswith(FINALLY):
             assert definition.finally_ is not None
             return lambda: encode(definition.finally_(record.state.outcome), "finally_")  # type: ignore[misc]
         assert definition.on_failure is not None
         assert record.failure is not None
-        reason = _node_error(record.failure, error)
+        reason = node_error(record.failure, error)
         return lambda: encode(definition.on_failure(reason), "on_failure")  # type: ignore[misc]
 
-    def _record(self, request_id: str, ledger: Ledger, name: str, work: Callable[[], bytes]) -> None:
-        started = self._parts.clock.now()
+    def _outcome(self, request_id: str, name: str, work: Callable[[], bytes], started: float) -> NodeRecord:
         state, result, failure = NodeState.FINISHED, EMPTY, None
         try:
             result = self._parts.payloads(request_id).store(f"result/{name}", work())
@@ -139,17 +180,47 @@ class Closing:
         except (Exception, SystemExit) as error:
             # The record says more: an exception of the handler may quote what it was given, which is not for a log.
             logger.warning("Request %s: %s failed with %s.", request_id, name, type(error).__name__)
-            state, failure = NodeState.FAILED, _failure(name, error)
-        record = NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
-        ledger.create(_key(name), dump(record))
+            state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=1)
+        return NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
 
-    def _call_back(self, request_id: str, record: RequestRecord) -> bytes:
+    def _tell(
+        self,
+        request_id: str,
+        record: RequestRecord,
+        ledger: Ledger,
+        name: str,
+        work: Callable[[], bytes],
+        attempts: Attempts,
+    ) -> None:
+        """Call back; when that fails, set the timer of the next attempt, or after the last make it a dead letter."""
+        started, number = self._parts.clock.now(), len(attempts.failed) + 1
+        state, failure, wait = NodeState.FINISHED, None, None
+        try:
+            work()
+        except StoreUnavailableError:
+            raise
+        except FaasflowError as error:
+            logger.warning("Request %s: attempt %d of its callback failed: %s", request_id, number, error)
+            state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=number)
+            if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
+                wait = CALLBACK_RETRY.wait(number, chance=self._parts.chance())
+        now = self._parts.clock.now()
+        if wait is None or failure is None:
+            outcome = NodeRecord(state, started, now, number, failure=failure)
+            ledger.create(_key(name), dump(outcome), dead=record if failure is not None else None)
+            return
+        attempt = AttemptRecord(started, now, failure, now + wait, record.run)
+        timer = forward_timer(request_id, _step(name), attempt.next, attempt=number + 1, run=record.run)
+        ledger.create(f"{_attempts(name)}{number}", dump(attempt), timers=[timer])
+        self._parts.on_timer(attempt.next)
+
+    def _call_back(self, request_id: str, record: RequestRecord, name: str) -> bytes:
         callback.check_target(record.callback, self._parts.callback_allow)
         body = self._callback_body(request_id, record)
         call = OutgoingCall(
             method="POST",
             url=record.callback,
-            headers=self._callback_headers(request_id, record, body),
+            headers=self._callback_headers(request_id, record, name, body),
             query=[],
             body=body,
             timeout=self._parts.call_timeout,
@@ -159,18 +230,18 @@ class Closing:
         except TransportError as error:
             # Without the error's own text: a path of the callback's URL may be as good as a password.
             reason = "in time" if isinstance(error, CallTimeoutError) else "at all"
-            raise TryAgainError(f"{_told(request_id, record)} was not answered {reason}.") from None
+            raise TransportError(f"{_told(request_id, record)} was not answered {reason}.") from None
         if not response.is_success:
-            raise TryAgainError(f"{_told(request_id, record)} was answered {response.status}.")
+            raise CallError(f"{_told(request_id, record)} was answered {response.status}.", code=response.status)
         return b""
 
     def _callback_body(self, request_id: str, record: RequestRecord) -> bytes:
         if record.result is not None:
             return self._parts.payloads(request_id).load(record.result)
-        return self.failure_body(request_id) or failure_text(request_id, record)
+        return self.failure_body(request_id, record) or failure_text(request_id, record)
 
-    def _callback_headers(self, request_id: str, record: RequestRecord, body: bytes) -> dict[str, str]:
-        event = hashlib.sha256(f"{self._parts.flow}\n{request_id}\n{CALLBACK}".encode("utf-8", "surrogatepass"))
+    def _callback_headers(self, request_id: str, record: RequestRecord, name: str, body: bytes) -> dict[str, str]:
+        event = hashlib.sha256(f"{self._parts.flow}\n{request_id}\n{name}".encode("utf-8", "surrogatepass"))
         headers = {
             REQUEST_ID_HEADER: header_text(request_id),
             STATE_HEADER: record.state.value,
@@ -197,25 +268,33 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _node_error(failure: Failure, error: BaseException | None) -> NodeError:
-    reason = NodeError(
-        f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
-        node=failure.node,
-        operation=failure.operation,
-        error_type=failure.error_type,
-    )
-    reason.__cause__ = error
-    return reason
-
-
 def _told(request_id: str, record: RequestRecord) -> str:
     return f"The callback of request {request_id!r} to {urlsplit(record.callback).hostname!r}"
 
 
-def _failure(name: str, error: BaseException) -> Failure:
-    text = "".join(traceback.format_exception(error))
-    return Failure(name, type(error).__name__, str(error), traceback=text[-_LONGEST_TRACEBACK:])
+def closing_attempts(name: str, entries: Mapping[str, bytes]) -> Attempts:
+    """The failed attempts of a closing step among `entries`."""
+    prefix = _attempts(name)
+    found = {int(key.removeprefix(prefix)): value for key, value in entries.items() if key.startswith(prefix)}
+    return Attempts(tuple(load(found[number], AttemptRecord, name) for number in sorted(found)))
+
+
+def is_closing(step: Step) -> bool:
+    """Whether a step is one after the end. A node may have its name, and is never forwarded after the end."""
+    return step.position.node.startswith((ON_FAILURE, FINALLY, CALLBACK))
+
+
+def _step(name: str) -> Step:
+    return Step(Position((), name), Phase.NODE)
 
 
 def _key(name: str) -> str:
     return f"node/{name}"
+
+
+def _lease(name: str) -> str:
+    return f"lease/node/{name}"
+
+
+def _attempts(name: str) -> str:
+    return f"attempt/node/{name}/"

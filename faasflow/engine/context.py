@@ -15,8 +15,8 @@ from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.payload import Payload, Payloads
 from faasflow.engine.position import Step
-from faasflow.engine.records import NodeRecord, dump, load
-from faasflow.errors import KeyNotFoundError, NoResultError
+from faasflow.engine.records import NodeRecord, dump, load, node_error
+from faasflow.errors import KeyNotFoundError, NodeError, NoResultError
 from faasflow.naming import escape
 
 
@@ -50,7 +50,8 @@ class Context:
     """The request that is being worked for, as `define` and the code it names see it.
 
     `name` is the flow's. `state` is "ongoing", and in `finally_` "success", "failure" or "stopped". Values that are
-    `set` belong to the request, are seen by every later node, and are removed with it.
+    `set` belong to the request, are seen by every later node, and are removed with it. In the aggregator of a foreach
+    that tolerates failures `failed_branches` says which branches failed, and with what.
     """
 
     def __init__(self, name: str, request_id: str, query: str) -> None:
@@ -60,6 +61,7 @@ class Context:
         self.state = RequestState.RUNNING.outcome
         self.node = ""
         self.node_input: Mapping[str, bytes] = {}
+        self.failed_branches: Mapping[str, NodeError] = {}
         self._ledger: Ledger | None = None
         self._payloads: Payloads | None = None
         self._definition: graph.Definition | None = None
@@ -95,19 +97,28 @@ class Context:
     def result(self, node: str) -> bytes:
         """The recorded result of a node that ran before this one: of the same DAG, or else of the nearest around it.
         `NoResultError` if there is none."""
-        ledger, payloads = self._stores("result", node)
+        _, payloads = self._stores("result", node)
+        return payloads.load(self._record("result", node).result)
+
+    def failure(self, node: str) -> NodeError | None:
+        """Why a node that ran before this one failed, where the flow went on all the same; `None` if it did not fail.
+        `NoResultError` if it did not run."""
+        failure = self._record("failure", node).failure
+        return node_error(failure) if failure is not None else None
+
+    def _record(self, call: str, node: str) -> NodeRecord:
+        ledger, _ = self._stores(call, node)
         assert self._definition is not None
         assert self._step is not None
         key = plan.result_key(self._definition, self._step.position, node)
         if key is None:
-            raise NoResultError(f"context.result({node!r}): the flow has no such node here.")
+            raise NoResultError(f"context.{call}({node!r}): the flow has no such node here.")
         try:
-            record = load(ledger.get(key), NodeRecord, key)
+            return load(ledger.get(key), NodeRecord, key)
         except KeyNotFoundError as error:
             raise NoResultError(
-                f"context.result({node!r}): it has no result yet. Ask only for nodes that come before {self.node!r}."
+                f"context.{call}({node!r}): it has no result yet. Ask only for nodes that come before {self.node!r}."
             ) from error
-        return payloads.load(record.result)
 
     def _bind(self, ledger: Ledger, payloads: Payloads, definition: graph.Definition, step: Step) -> None:
         self._ledger, self._payloads, self._definition, self._step = ledger, payloads, definition, step

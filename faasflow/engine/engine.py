@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
 from faasflow import graph
-from faasflow.engine import plan
-from faasflow.engine.closing import ON_FAILURE, Closing, ended
+from faasflow.engine import plan, story
+from faasflow.engine.clock import ClockStatus, FlowClock, Tick
+from faasflow.engine.closing import CALLBACK, Closing, ended
 from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
-from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest, index_key, index_prefix
+from faasflow.engine.ledger import INPUT, REQUEST, Snapshot, StoredRequest, index_prefix
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
-from faasflow.engine.payload import size_of
-from faasflow.engine.records import BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
-from faasflow.engine.split import is_chunk
+from faasflow.engine.records import Failure, RequestRecord, dump, load
+from faasflow.engine.redrive import Redrive, watched
+from faasflow.engine.timers import failed_prefix
 from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
-    ForwardError,
     RequestConflictError,
     RequestNotFoundError,
     TryAgainError,
 )
-from faasflow.naming import IdMaker
+from faasflow.naming import IdMaker, request_prefix
 
 _LONGEST_ID = 1024
 _FIRST_LOOK = 0.01
@@ -56,6 +56,8 @@ class Engine:
         self._make_id = make_id or IdMaker()
         self._executor = Executor(parts)
         self._closing = Closing(parts)
+        self._clock = FlowClock(parts)
+        self._redrive = Redrive(parts, self._clock)
 
     @property
     def flow(self) -> str:
@@ -86,6 +88,7 @@ class Engine:
             query=query,
             callback=callback,
         )
+        record = self._watched(record, definition)
         work = self._executor.work(Message(id, plan.first_step(definition), query, payload), context, definition)
         work.extra = {INPUT: dump(payload)}
         if definition.is_single_node and not request_id:
@@ -123,10 +126,7 @@ class Engine:
     def resume(self, request_id: str) -> RequestState:
         """Go on with a paused request. `RequestConflictError` for one that has ended."""
         stored = self._command(request_id, Command.RESUME)
-        ledger = self._parts.ledger(request_id)
-        for key, value in ledger.read([], [PARKED]).entries.items():
-            self._parts.forward([self._parts.unpark(request_id, key, value)])
-            ledger.delete(key)
+        self._parts.unpark_all(self._parts.ledger(request_id), request_id)
         return stored.record.state
 
     def stop(self, request_id: str) -> RequestState:
@@ -142,7 +142,7 @@ class Engine:
 
     def story(self, request_id: str) -> dict[str, object]:
         """All that is recorded of a request, for JSON: times in seconds since the epoch, sizes in bytes."""
-        snapshot = self._parts.ledger(request_id).read([], ["node/", "branches/", PARKED])
+        snapshot = self._parts.ledger(request_id).read([], story.PREFIXES)
         record = _known(request_id, snapshot).record
         return {
             "flow": self.flow,
@@ -150,15 +150,13 @@ class Engine:
             "state": record.state,
             "created": record.created,
             "ended": record.ended,
+            "deadline": record.deadline,
+            "run": record.run,
             "query": record.query,
             "failure": record.failure,
             "closing": record.closing,
             "parked": [key.removeprefix(PARKED) for key in snapshot.entries if key.startswith(PARKED)],
-            "nodes": [
-                _node_story(key, value)
-                for key, value in snapshot.entries.items()
-                if not is_chunk(key) and not key.startswith(PARKED)
-            ],
+            "nodes": story.nodes(snapshot.entries, self._parts.clock.now()),
         }
 
     def remove(self, request_id: str) -> None:
@@ -168,40 +166,75 @@ class Engine:
             raise RequestConflictError(
                 f"Request {request_id!r} is {record.state} and cannot be removed.", hint="Stop it first."
             )
-        self._remove(request_id, index_key(self.flow, request_id, record.created))
+        self._clock.remove(request_id, record)
 
-    def remove_expired(self, retention: float, *, limit: int = 100) -> int:
-        """Remove at most `limit` requests that ended more than `retention` seconds ago; how many were."""
-        latest = self._parts.clock.now() - retention
-        oldest = self._parts.state.list(index_prefix(self.flow), after=index_key(self.flow, "", latest), limit=limit)
-        removed = 0
-        for key, id in oldest.items():
-            request = self._parts.ledger(id.decode()).read().request
-            # Without a request, a removal was cut off before it came to the entry in the list.
-            if request is None or (request.record.ended is not None and request.record.ended < latest):
-                self._remove(id.decode(), key)
-                removed += 1
-        return removed
+    def requests(
+        self, *, limit: int = 100, after: str = "", state: RequestState | None = None
+    ) -> list[dict[str, object]]:
+        """The newest requests, for JSON, of one `state` or all; `after` is the `cursor` of the last one seen."""
+        if state is RequestState.FAILED:
+            rows = self._listed(failed_prefix(self.flow), limit, after, state)
+        else:
+            rows = self._listed(index_prefix(self.flow), limit, after, state)
+        return [{"request_id": id, **_row(record), "cursor": cursor} for id, record, cursor in rows]
 
-    def requests(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
-        """The newest requests, for JSON; `after` is the `cursor` of the last one seen."""
-        prefix = index_prefix(self.flow)
-        listed = self._parts.state.list(prefix, after=prefix + after if after else "", limit=limit)
-        rows = []
-        for key, value in listed.items():
-            id = value.decode()
-            request = self._parts.ledger(id).read().request
-            if request is not None:
-                state = request.record
-                row = {"request_id": id, "state": state.state, "created": state.created, "ended": state.ended}
-                rows.append({**row, "cursor": key.removeprefix(prefix)})
-        return rows
+    def dead_letters(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
+        """The requests that failed for good, the last first, and those whose callback was given up, for JSON; `after`
+        as in `requests`."""
+        rows = self._listed(failed_prefix(self.flow), limit, after, None)
+        return [{"request_id": id, **_row(record), **_reason(record), "cursor": cursor} for id, record, cursor in rows]
 
-    def _remove(self, request_id: str, listed: str) -> None:
-        self._parts.data.configure(self.flow, request_id).cleanup()
-        self._parts.state.configure(self.flow, request_id).cleanup()
-        # The list leads to what is left to remove, so its entry goes last.
-        self._parts.state.delete(listed)
+    def tick(self, *, limit: int = 100) -> Tick:
+        """Do everything that is due in this flow; see `clock`. Only a store that is away stops it."""
+        return self._clock.tick(limit=limit)
+
+    def sweep(self) -> None:
+        """A small tick, if this process has seen none for a while."""
+        self._clock.sweep()
+
+    def beat(self) -> None:
+        """Renew leases now; a thread of this process does so by itself, unless there are to be none."""
+        self._parts.leases.beat()
+
+    def clock_status(self) -> ClockStatus:
+        """When the clock of the flow ran last."""
+        return self._clock.status()
+
+    def next_timer(self) -> float | None:
+        """When the next timer is due, in seconds since the epoch; `None` if there is none."""
+        return self._clock.next_timer()
+
+    def retry(self, request_id: str, *, node: str = "", input: bytes | None = None) -> RequestState:
+        """Go on with a failed request, from the node that failed or from `node` (its path), with what is recorded of
+        the nodes before; `input` is what that node works on instead. `RequestConflictError` for a request that has not
+        failed or whose flow was changed, `BadRequestError` for a node that was not reached."""
+        return self._redrive.retry(request_id, self._request(request_id), node=node, input=input)
+
+    def _listed(
+        self, prefix: str, limit: int, after: str, state: RequestState | None
+    ) -> list[tuple[str, RequestRecord, str]]:
+        """The requests of a list, with where each stands in it, until there are `limit` of that state."""
+        found: list[tuple[str, RequestRecord, str]] = []
+        after = prefix + after if after else ""
+        while len(found) < limit:
+            listed = self._parts.state.list(prefix, after=after, limit=limit)
+            records = self._records(id.decode() for id in listed.values())
+            for key, id in listed.items():
+                record = records.get(id.decode())
+                if record is not None and state in (None, record.state):
+                    found.append((id.decode(), record, key.removeprefix(prefix)))
+            if len(listed) < limit:
+                break
+            after = next(reversed(listed))
+        return found[:limit]
+
+    def _records(self, ids: Iterable[str]) -> dict[str, RequestRecord]:
+        keys = {request_prefix(self.flow, id) + REQUEST: id for id in ids}
+        entries = self._parts.state.read(list(keys)) if keys else {}
+        return {keys[key]: load(entry.value, RequestRecord, key) for key, entry in entries.items()}
+
+    def _watched(self, record: RequestRecord, definition: graph.Definition) -> RequestRecord:
+        return watched(record, definition, record.created, self._parts.repair_after)
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
@@ -215,11 +248,7 @@ class Engine:
             with self._later(work):
                 self._executor.advance(work)
             return self._now(work)
-        try:
-            self._parts.forward([work.message])
-        except ForwardError as error:
-            error.hint = f"Request {work.message.request_id!r} is recorded; send it again with this id."
-            raise
+        self._parts.send(work.ledger, [work.message])
         return Answer(work.message.request_id, RequestState.RUNNING)
 
     def _repeat(self, work: Work, record: RequestRecord) -> Answer:
@@ -243,7 +272,7 @@ class Engine:
         except TryAgainError:
             if not is_recorded and work.ended is None:
                 raise
-            self._parts.forward([work.message])
+            self._parts.send(work.ledger, [work.message])
 
     def _now(self, work: Work) -> Answer:
         id = work.message.request_id
@@ -253,8 +282,8 @@ class Engine:
         body = None
         if record.result is not None:
             body = self._parts.payloads(request_id).load(record.result)
-        elif ON_FAILURE in record.closing:
-            body = self._closing.failure_body(request_id)
+        else:
+            body = self._closing.failure_body(request_id, record)
         return Answer(request_id, record.state, body, record.failure)
 
     def _command(self, request_id: str, command: Command) -> StoredRequest:
@@ -287,7 +316,8 @@ class Engine:
         try:
             run(request_id, record, definition, context)
         except TryAgainError:
-            self._parts.forward([Message(request_id, plan.first_step(definition), record.query)])
+            message = Message(request_id, plan.first_step(definition), record.query, run=record.run)
+            self._parts.send(self._parts.ledger(request_id), [message])
 
     def _request(self, request_id: str) -> StoredRequest:
         return _known(request_id, self._parts.ledger(request_id).read())
@@ -302,18 +332,24 @@ def _known(request_id: str, snapshot: Snapshot) -> StoredRequest:
     return snapshot.request
 
 
-def _node_story(key: str, value: bytes) -> dict[str, object]:
-    family, _, path = key.partition("/")
-    if family == "branches":
-        opened = load(value, BranchesRecord, key)
-        return {"path": path, "branches": opened.count, "started": opened.started, "ended": opened.ended}
-    node = load(value, NodeRecord, key)
+def _row(record: RequestRecord) -> dict[str, object]:
+    return {"state": record.state, "created": record.created, "ended": record.ended}
+
+
+def _reason(record: RequestRecord) -> dict[str, object]:
+    if record.failure is None:
+        return {
+            "node": CALLBACK,
+            "operation": "",
+            "error_type": "",
+            "message": "The callback was given up.",
+            "attempt": 0,
+        }
+    failure = record.failure
     return {
-        "path": path,
-        "state": node.state,
-        "attempt": node.attempt,
-        "started": node.started,
-        "ended": node.ended,
-        "result_size": size_of(node.result),
-        "failure": node.failure,
+        "node": failure.node,
+        "operation": failure.operation,
+        "error_type": failure.error_type,
+        "message": failure.message,
+        "attempt": failure.attempt,
     }

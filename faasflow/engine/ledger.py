@@ -1,8 +1,10 @@
 """The record of one request in the state store: its keys, what is read together, what is written together.
 
 Keys, below `faasflow/<flow>/<request>/`: `request`, `input`, `node/<path>`, `branches/<path>`,
-`arrived/<path>#<group>/<who>`, `parked/<step>`, `data/<name>`. Beside the requests,
-`faasflow/<flow>/$requests/<newest first>` lists them. Nothing else decides anything, and there are no counters.
+`arrived/<path>#<group>/<who>`, `attempt/<step>/<n>`, `lease/<step>`, `override/<step>`, `parked/<step>`,
+`data/<name>`. Beside the requests, `faasflow/<flow>/$requests/<newest first>` lists them, and `timers` names the rest.
+Nothing else decides anything, and there are no counters. The lists follow the requests: each change of a request's
+state is in one transaction with the entries that it adds and removes.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.records import RequestRecord, dump, load
+from faasflow.engine.timers import Timer, ended_key, failed_key, newest_first
 from faasflow.naming import escape, request_prefix
-from faasflow.ports import Check, Create, Entry, ListPrefix, Op, Outcome, Put, StateStore, Version
+from faasflow.ports import Check, Create, Delete, Entry, ListPrefix, Op, Outcome, Put, StateStore, Version
 
 REQUEST = "request"
 INPUT = "input"
@@ -67,8 +71,7 @@ class Ledger:
         """Record a new request; False if it exists."""
         ops: list[Op] = [Create(self._prefix + REQUEST, dump(record))]
         ops += [Create(self._prefix + key, value) for key, value in creates.items()]
-        ops.append(self._listed(record))
-        return self._store.transact(ops).committed
+        return self._store.transact([*ops, self._listed(record), *self._watched(record)]).committed
 
     def commit(
         self,
@@ -78,16 +81,25 @@ class Ledger:
         put: Mapping[str, bytes] | None = None,
         listing: Iterable[str] = (),
         change: RequestRecord | None = None,
+        absent: Iterable[str] = (),
+        delete: Iterable[str] = (),
+        timers: Iterable[Timer] = (),
+        is_alive: bool = False,
     ) -> Commit:
-        """While the request is as it was read (for version `None`: not there): create records, put arrivals, change
-        the request's own record, and read `listing` as it is then. All or nothing."""
+        """While the request is as it was read (for version `None`: not there) and nothing stands under `absent`: create
+        records, put arrivals, change the request's own record, delete, set timers, take it off the dead
+        letters if it `is_alive`, and read `listing` as it is then. All or nothing."""
         ops: list[Op] = [Check(self._prefix + REQUEST, request.version)]
+        ops += [Check(self._prefix + key, None) for key in absent]
         ops += [Create(self._prefix + key, value) for key, value in create.items()]
         ops += [Put(self._prefix + key, value) for key, value in (put or {}).items()]
+        ops += [Delete(self._prefix + key) for key in delete]
+        ops += [Put(timer.key(self._flow), dump(timer)) for timer in timers]
+        if is_alive:
+            ops.append(Delete(failed_key(self._flow, self._request_id, request.record.ended or 0.0)))
         if change is not None:
             ops.append(Put(self._prefix + REQUEST, dump(change)))
-        if request.version is None:
-            ops.append(self._listed(request.record))
+            ops += self._lists(request, change)
         return self._commit(ops, listing)
 
     def arrive(self, put: Iterable[str], listing: Iterable[str]) -> Commit:
@@ -98,9 +110,45 @@ class Ledger:
         """Write values that nothing refers to yet."""
         self._store.transact([Put(self._prefix + key, value) for key, value in values.items()])
 
-    def create(self, key: str, value: bytes) -> bool:
-        """Create one record; False if it exists."""
-        return self._store.transact([Create(self._prefix + key, value)]).committed
+    def create(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        delete: Iterable[str] = (),
+        timers: Iterable[Timer] = (),
+        dead: RequestRecord | None = None,
+    ) -> bool:
+        """Create one record, with what goes and comes because of it; False if it exists. With `dead` the request
+        becomes a dead letter."""
+        ops: list[Op] = [Create(self._prefix + key, value), *(Delete(self._prefix + old) for old in delete)]
+        ops += [Put(timer.key(self._flow), dump(timer)) for timer in timers]
+        if dead is not None:
+            ops.append(self._dead(dead))
+        return self._store.transact(ops).committed
+
+    def replace(self, key: str, old: bytes, new: bytes) -> bool:
+        """Replace a value by another; False if it is not the one that was read."""
+        return self._store.update(self._prefix + key, old, new)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The keys that start with `prefix`, without what stands under them."""
+        cut = len(self._prefix)
+        return [key[cut:] for key in self._store.keys(self._prefix + prefix)]
+
+    def take(self, prefix: str) -> dict[str, bytes]:
+        """Remove what stands under the keys that start with `prefix`; what this call removed, and nobody else did."""
+        entries = self._store.read([], [self._prefix + prefix])
+        taken = {
+            key: entry
+            for key, entry in entries.items()
+            if self._store.transact([Check(key, entry.version), Delete(key)]).committed
+        }
+        return self._relative(taken)
+
+    def set_timers(self, timers: Iterable[Timer]) -> None:
+        """Set timers."""
+        self._store.transact([Put(timer.key(self._flow), dump(timer)) for timer in timers])
 
     def delete(self, key: str) -> None:
         """Remove one key."""
@@ -120,7 +168,41 @@ class Ledger:
         return Commit(frozenset(key[cut:] for key in outcome.conflicts), self._relative(outcome.entries))
 
     def _listed(self, record: RequestRecord) -> Op:
-        return Put(index_key(self._flow, self._request_id, record.created), self._request_id.encode())
+        return Put(index_key(self._flow, self._request_id, record.created), self._id)
+
+    def _watched(self, record: RequestRecord) -> list[Op]:
+        """The first look of the clock at a request."""
+        if record.look is None:
+            return []
+        timer = Timer(self._request_id, record.look, since=record.created, run=record.run)
+        return [Put(timer.key(self._flow), dump(timer))]
+
+    def _dead(self, record: RequestRecord) -> Op:
+        return Put(failed_key(self._flow, self._request_id, record.ended or 0.0), self._id)
+
+    def _lists(self, request: StoredRequest, change: RequestRecord) -> list[Op]:
+        """What a change of the request's state means for the lists."""
+        before, is_new = request.record, request.version is None
+        ops: list[Op] = [self._listed(change)] if is_new else []
+        if change.state.has_ended and not before.state.has_ended:
+            ops.append(Put(ended_key(self._flow, self._request_id, change.ended or 0.0), self._id))
+            if change.state is RequestState.FAILED:
+                ops.append(self._dead(change))
+            if change.closing:
+                ops += self._watched(change) if is_new else []
+            elif before.look is not None and not is_new:
+                ops.append(Delete(Timer(self._request_id, before.look).key(self._flow)))
+        elif before.state.has_ended and not change.state.has_ended:
+            ops.append(Delete(ended_key(self._flow, self._request_id, before.ended or 0.0)))
+            ops.append(Delete(failed_key(self._flow, self._request_id, before.ended or 0.0)))
+            ops += self._watched(change)
+        elif is_new:
+            ops += self._watched(change)
+        return ops
+
+    @property
+    def _id(self) -> bytes:
+        return self._request_id.encode()
 
     def _stored(self, entry: Entry) -> StoredRequest:
         return StoredRequest(load(entry.value, RequestRecord, self._prefix + REQUEST), entry.version)
@@ -137,4 +219,4 @@ def index_prefix(flow: str) -> str:
 
 def index_key(flow: str, request_id: str, created: float) -> str:
     """Where a request is listed; keys sort the newest first."""
-    return f"{index_prefix(flow)}{10**13 - int(created * 1000):014d}-{escape(request_id)}"
+    return f"{index_prefix(flow)}{newest_first(created)}-{escape(request_id)}"

@@ -47,6 +47,7 @@ class Command(StrEnum):
     STOP = "stop"
     FINISH = "finish"
     FAIL = "fail"
+    RETRY = "retry"
 
 
 _OUTCOMES = {
@@ -70,6 +71,7 @@ _TRANSITIONS: dict[tuple[RequestState, Command], RequestState] = {
     (RequestState.PAUSED, Command.FINISH): RequestState.FINISHED,
     (RequestState.PAUSED, Command.FAIL): RequestState.FAILED,
     (RequestState.STOPPED, Command.STOP): RequestState.STOPPED,
+    (RequestState.FAILED, Command.RETRY): RequestState.RUNNING,
 }
 
 

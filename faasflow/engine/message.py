@@ -31,16 +31,21 @@ class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int
     query: str = ""
     data: Payload | None = None
+    attempt: int = 1
+    run: int = 0
 
 
 class Message(msgspec.Struct, frozen=True):
     """Asks for `step` of `request_id`. `query` is that of the start. `data` spares reading the one value that the step
-    works on; without it, it is read from the ledger."""
+    works on; without it, it is read from the ledger. `attempt` counts from 1; `run` is that of the request: what was
+    sent before the request went on after a failure counts no more."""
 
     request_id: str
     step: Step
     query: str = ""
     data: Payload | None = None
+    attempt: int = 1
+    run: int = 0
 
 
 class MessageCodec:
@@ -61,6 +66,8 @@ class MessageCodec:
             expires=int(now + self._lifetime),
             query=message.query,
             data=message.data,
+            attempt=message.attempt,
+            run=message.run,
         )
         body = msgspec.json.encode(wire)
         return _HEAD + self._sign(body) + _MIDDLE + body + b"}"
@@ -79,7 +86,7 @@ class MessageCodec:
             raise MessageError(f"The message is for request {wire.request!r} of flow {wire.flow!r}.")
         if now > wire.expires:
             raise MessageError("The message has expired.")
-        return Message(wire.request, load_step(wire.step), wire.query, wire.data)
+        return Message(wire.request, load_step(wire.step), wire.query, wire.data, wire.attempt, wire.run)
 
     def _verified(self, data: bytes) -> bytes:
         signature_end = len(_HEAD) + _DIGITS

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
 from faasflow.config import masked
 from faasflow.engine.position import Step
-from faasflow.errors import CallError, NoAnswerError, StoreUnavailableError, TryAgainError
+from faasflow.errors import (
+    CallError,
+    CallTimeoutError,
+    NoAnswerError,
+    NodeTimeoutError,
+    StoreUnavailableError,
+    TryAgainError,
+)
 from faasflow.graph import OperationKind
 from faasflow.ports import OutgoingCall, Response, Transport
 
 PARENT_HEADER = "X-Faas-Flow-Parent"
 IDEMPOTENCY_HEADER = "Idempotency-Key"
+ATTEMPT_HEADER = "X-Faas-Flow-Attempt"
 
 
 class OperationError(Exception):
-    """Carries what an operation raised, with the operation's name; the engine's own, never seen by handlers."""
+    """Carries what an operation raised, with the operation's name and place and the data it worked on; the engine's
+    own, never seen by handlers."""
 
-    def __init__(self, operation: str, error: BaseException) -> None:
+    def __init__(self, operation: str, error: BaseException, *, index: int, data: bytes) -> None:
         super().__init__(operation)
         self.operation = operation
         self.error = error
+        self.index = index
+        self.data = data
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """For whom operations run, and how they reach out. `timeout` is the default, in seconds."""
+    """For whom operations run, and how they reach out. `timeout` is the default, in seconds. `left` says how many
+    seconds the node has left, `groups` how often each operation was answered with a failure. A node that may run at
+    most once is never repeated for want of an answer."""
 
     transport: Transport
     flow: str
@@ -38,24 +51,48 @@ class Caller:
     step: Step
     method: str
     timeout: float
+    attempt: int = 1
+    left: Callable[[], float] = lambda: float("inf")
+    groups: Mapping[int, int] = field(default_factory=dict)
+    at_most_once: bool = False
 
     def headers(self, operation: int) -> dict[str, str]:
-        """What every call of this node carries: whose step it is, and a key that is the same for every repetition."""
-        identity = "\n".join([self.flow, self.request_id, self.step.key, str(operation)])
-        key = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return {IDEMPOTENCY_HEADER: key, PARENT_HEADER: f"{self.flow}/{self.request_id}"}
+        """What every call of this node carries: whose step it is, the attempt, and a key that stays the same as long as
+        nobody knows what became of the call: when it is repeated, and when it is tried again after no answer came. A
+        call that was answered with a failure is followed by one with another key."""
+        identity = [self.flow, self.request_id, self.step.key, str(operation)]
+        if group := self.groups.get(operation, 0):
+            identity.append(str(group))
+        key = hashlib.sha256("\n".join(identity).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return {
+            IDEMPOTENCY_HEADER: key,
+            ATTEMPT_HEADER: str(self.attempt),
+            PARENT_HEADER: f"{self.flow}/{self.request_id}",
+        }
 
 
-def run(node: graph.Node, data: bytes, caller: Caller) -> bytes:
-    """The result of the node's operations on `data`; `OperationError` for the first that fails."""
-    for index, operation in enumerate(node.operations):
+def run(node: graph.Node, data: bytes, caller: Caller, *, first: int = 0) -> bytes:
+    """The result of the node's operations on `data`, from the one at place `first`; `OperationError` for the first that
+    fails."""
+    for index, operation in enumerate(node.operations[first:], first):
+        before = data
         try:
             data = _run_one(node, index, operation, data, caller)
         except (StoreUnavailableError, TryAgainError):  # the node is not to blame
             raise
         except (Exception, SystemExit) as error:
-            raise OperationError(_shown(operation), error) from error
+            if caller.left() <= 0 and isinstance(error, CallTimeoutError):
+                error = too_late(node)
+            raise OperationError(_shown(operation), error, index=index, data=before) from error
     return data
+
+
+def too_late(node: graph.Node) -> NodeTimeoutError:
+    """What a node fails with that did not end in time."""
+    return NodeTimeoutError(
+        f"Node {node.id!r} did not end within {node.timeout:g} s.",
+        hint="Give it a longer timeout, or find out why it takes so long.",
+    )
 
 
 def call_user_code(code: graph.Callback, data: bytes, what: str) -> bytes:
@@ -74,7 +111,7 @@ def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: byt
     except StoreUnavailableError:
         raise
     except Exception as error:
-        if isinstance(error, NoAnswerError) and operation.kind is OperationKind.FUNCTION:
+        if isinstance(error, NoAnswerError) and operation.kind is OperationKind.FUNCTION and not caller.at_most_once:
             # Functions are reached through the gateway: that is away, and the delivery is repeated when it is back.
             raise TryAgainError(str(error), hint=error.hint) from error
         if operation.on_failure is None:
@@ -84,13 +121,16 @@ def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: byt
 
 def _outgoing(operation: graph.Operation, index: int, data: bytes, caller: Caller) -> OutgoingCall:
     is_function = operation.kind is OperationKind.FUNCTION
+    left = caller.left()
+    if left <= 0:
+        raise CallTimeoutError(f"No time was left for {_shown(operation)!r}.")
     call = OutgoingCall(
         method=operation.method or caller.method,
         url=caller.transport.function_url(operation.name) if is_function else operation.name,
         headers={**caller.headers(index), **operation.headers},
         query=list(operation.query),
         body=data,
-        timeout=operation.timeout or caller.timeout,
+        timeout=min(operation.timeout or caller.timeout, left),
         function=operation.name if is_function else None,
     )
     if operation.on_request is not None:
@@ -109,6 +149,7 @@ def _answer(operation: graph.Operation, response: Response, what: str) -> bytes:
         code=response.status,
         body=response.body,
         hint=_excerpt(response.body),
+        retry_after=response.header("Retry-After"),
     )
 
 

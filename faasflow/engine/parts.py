@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from faasflow import graph
 from faasflow.engine.context import Context
+from faasflow.engine.leases import Leases
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.message import Message, MessageCodec
 from faasflow.engine.payload import INLINE_LIMIT, Payload, Payloads
 from faasflow.engine.position import StepData, dump_step, load_step
 from faasflow.engine.records import dump, load
+from faasflow.engine.timers import forward_timer
+from faasflow.errors import ForwardError
 from faasflow.ports import Clock, DataStore, Forward, StateStore, Transport
 
 PARKED = "parked/"
+
+logger = logging.getLogger(__name__)
+_TIMERS_AT_ONCE = 20
+_REFUSED_DELAY = 2.0
 
 
 class _Parked(msgspec.Struct, frozen=True, omit_defaults=True):
     step: StepData
     query: str = ""
     data: Payload | None = None
+    attempt: int = 1
+    run: int = 0
+
+
+def _no_timer(due: float) -> None:
+    """Nobody waits for timers in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of the engine of one flow. `key` signs messages and callbacks; `callback_allow` has patterns of the
-    hosts that callbacks may go to, none for any. `call_timeout` is in seconds, `inline_limit` in bytes. What follows a
-    recorded step is forwarded again only when it has had no record for `repair_delay` seconds."""
+    hosts that callbacks may go to, none for any. `inline_limit` is in bytes; times are in seconds.
+
+    A repeated delivery forwards what follows its recorded step only when that has had no record for `repair_delay`. The
+    clock forwards a step again that has been ready for `repair_after`. A step is leased after `lease_after` of work,
+    infinity for never, for the time of `lease`. Ended requests are kept for `retention`. `on_timer` is told when a
+    timer that was set here is due; `chance` gives numbers from 0 to 1 for jitter.
+    """
 
     flow: str
     define: Callable[[Context], graph.Definition]
@@ -43,6 +63,16 @@ class Parts:
     call_timeout: float = 60.0
     inline_limit: int = INLINE_LIMIT
     repair_delay: float = 2.0
+    repair_after: float = 30.0
+    lease_after: float = 1.5
+    lease: float = 20.0
+    retention: float = 7 * 86400.0
+    on_timer: Callable[[float], None] = _no_timer
+    chance: Callable[[], float] = random.random
+    leases: Leases = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leases", Leases(self.clock, after=self.lease_after, duration=self.lease))
 
     @property
     def codec(self) -> MessageCodec:
@@ -65,10 +95,33 @@ class Parts:
 
     def park(self, ledger: Ledger, request: StoredRequest, message: Message) -> bool:
         """Keep a message until its paused request is resumed; False if the request has changed since it was read."""
-        parked = _Parked(dump_step(message.step), message.query, message.data)
+        parked = _Parked(dump_step(message.step), message.query, message.data, message.attempt, message.run)
         return ledger.commit(request, create={}, put={PARKED + message.step.key: dump(parked)}).is_done
 
     def unpark(self, request_id: str, key: str, value: bytes) -> Message:
         """The message that was kept under `key`."""
         parked = load(value, _Parked, key)
-        return Message(request_id, load_step(parked.step), parked.query, parked.data)
+        return Message(request_id, load_step(parked.step), parked.query, parked.data, parked.attempt, parked.run)
+
+    def unpark_all(self, ledger: Ledger, request_id: str) -> int:
+        """Forward every message that was kept for a request, each by whoever removes it; how many there were."""
+        messages = [self.unpark(request_id, key, value) for key, value in ledger.take(PARKED).items()]
+        self.send(ledger, messages)
+        return len(messages)
+
+    def send(self, ledger: Ledger, messages: Sequence[Message]) -> None:
+        """Forward messages of one request. Those that the queue does not take are left to the clock, so that nothing
+        hangs on the caller; `ForwardError` if there are too many for that, or it cannot be recorded."""
+        if not messages:
+            return
+        try:
+            self.forward(messages)
+        except ForwardError as error:
+            if len(messages) > _TIMERS_AT_ONCE:
+                raise
+            logger.warning("%s The clock repeats it.", error)
+            due = self.clock.now() + _REFUSED_DELAY
+            ledger.set_timers(
+                forward_timer(one.request_id, one.step, due, attempt=one.attempt, run=one.run) for one in messages
+            )
+            self.on_timer(due)

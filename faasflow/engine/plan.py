@@ -13,7 +13,7 @@ see as its result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faasflow import graph
@@ -65,7 +65,7 @@ class BranchResults:
     def key(self, definition: graph.Definition, frame: Frame) -> str:
         """Where the result of one branch is recorded."""
         inner = self.body.dag if isinstance(self.body, graph.Foreach) else self.body.dags[frame.option]
-        return _result_key(inner, self.split.position.inside(frame, inner.end))
+        return key_of_result(inner, self.split.position.inside(frame, inner.end))
 
     @property
     def prefix(self) -> str:
@@ -73,7 +73,7 @@ class BranchResults:
         assert isinstance(self.body, graph.Foreach)
         any_branch = Frame(self.split.position.node, FrameKind.FOREACH)
         return _without_last_option(
-            _result_key(self.body.dag, self.split.position.inside(any_branch, self.body.dag.end))
+            key_of_result(self.body.dag, self.split.position.inside(any_branch, self.body.dag.end))
         )
 
 
@@ -98,8 +98,18 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Caught:
+    """A failure that a foreach tolerates: the branch ends here, its result is recorded under `branch`, and `after` is
+    what follows its end."""
+
+    branch: str
+    after: After
+
+
+@dataclass(frozen=True, slots=True)
 class After:
-    """What follows a recorded result: steps, or, where there are none, the end of the request.
+    """What follows a recorded result: steps, or, where there are none, the end of the request; nothing at all if what
+    the result is for `is_over`.
 
     `next_branch` is the place of the branch that `max_parallel` held back for this one's end, at `split`.
     """
@@ -107,10 +117,11 @@ class After:
     targets: tuple[Target, ...] = ()
     split: Step | None = None
     next_branch: int | None = None
+    is_over: bool = False
 
     @property
     def is_end(self) -> bool:
-        return not self.targets
+        return not self.targets and not self.is_over
 
 
 def first_step(definition: graph.Definition) -> Step:
@@ -162,7 +173,7 @@ def inputs(definition: graph.Definition, step: Step) -> Inputs:
         position = position.parent
         dag = dag_at(definition, position)
     entries = tuple(
-        Predecessor(edge.source, _result_key(dag, Position(position.frames, edge.source)), edge)
+        Predecessor(edge.source, key_of_result(dag, Position(position.frames, edge.source)), edge)
         for edge in dag.predecessors[position.node]
     )
     return Predecessors(entries, _aggregator(dag.nodes[position.node]))
@@ -183,21 +194,29 @@ def after(definition: graph.Definition, step: Step) -> After:
             return _end_of_branch(definition, position, frame)
 
 
-def branches(definition: graph.Definition, split: Step, options: list[str]) -> Iterator[Target]:
-    """The steps that open the branches of a recorded SPLIT, or its JOIN where there is none. Those that `max_parallel`
-    holds back come too; `start_width` says how many begin at once."""
-    if not options:
-        yield Target(Step(split.position, Phase.JOIN))
-    for index in range(len(options)):
-        yield Target(branch(definition, split, options[index], index, len(options)))
+def caught(definition: graph.Definition, step: Step) -> Caught | None:
+    """What becomes of the failure of `step`, if a foreach around it tolerates failures: the innermost one that does."""
+    position = step.position
+    while position.frames:
+        frame, position = position.frames[-1], position.parent
+        body = dag_at(definition, position).nodes[position.node].body
+        if isinstance(body, graph.Foreach) and body.tolerated is not None:
+            branch = key_of_result(body.dag, position.inside(frame, body.dag.end))
+            return Caught(branch, _end_of_branch(definition, position, frame))
+    return None
 
 
 def branch(definition: graph.Definition, split: Step, option: str, index: int, of: int) -> Step:
     """The first step of one branch."""
     node = node_at(definition, split)
-    kind = FrameKind.FOREACH if isinstance(node.body, graph.Foreach) else FrameKind.CONDITION
     inner = node.branch_dag(option)
-    return _enter(inner, split.position.inside(Frame(node.id, kind, option, index, of), inner.start))
+    return _enter(inner, split.position.inside(Frame(node.id, _kind_of(node), option, index, of), inner.start))
+
+
+def branch_frames(node: graph.Node, options: Sequence[str]) -> list[Frame]:
+    """The frames of the branches that a dynamic node opened."""
+    kind = _kind_of(node)
+    return [Frame(node.id, kind, option, index, len(options)) for index, option in enumerate(options)]
 
 
 def start_width(definition: graph.Definition, split: Step, count: int) -> int:
@@ -213,10 +232,14 @@ def result_key(definition: graph.Definition, position: Position, node_id: str) -
     while True:
         dag = dag_at(definition, position)
         if node_id in dag.nodes:
-            return _result_key(dag, Position(position.frames, node_id))
+            return key_of_result(dag, Position(position.frames, node_id))
         if not position.frames:
             return None
         position = position.parent
+
+
+def _kind_of(node: graph.Node) -> FrameKind:
+    return FrameKind.FOREACH if isinstance(node.body, graph.Foreach) else FrameKind.CONDITION
 
 
 def _enter(dag: graph.Dag, position: Position) -> Step:
@@ -228,7 +251,8 @@ def _enter(dag: graph.Dag, position: Position) -> Step:
     return Step(position, Phase.SPLIT if node.is_dynamic else Phase.NODE)
 
 
-def _result_key(dag: graph.Dag, position: Position) -> str:
+def key_of_result(dag: graph.Dag, position: Position) -> str:
+    """Where the result of the node at `position`, which is in `dag`, is recorded; that of a sub-DAG is its end's."""
     node = dag.nodes[position.node]
     while isinstance(node.body, graph.SubDag):
         inner = node.body.dag

@@ -87,6 +87,26 @@ class Step:
         """The prefix of the keys of those that arrived at this step, where it is a join."""
         return f"arrived/{self.position.path}{':branches' if self.phase is Phase.JOIN else ''}#"
 
+    @property
+    def outcome(self) -> str:
+        """The key under which a failure of this step is recorded."""
+        return f"node/{self.position.path}"
+
+    @property
+    def attempts(self) -> str:
+        """The prefix of the keys of the attempts that failed and were followed by another."""
+        return f"attempt/{self.key}/"
+
+    @property
+    def lease(self) -> str:
+        """The key under which whoever works on this step says so."""
+        return f"lease/{self.key}"
+
+    @property
+    def override(self) -> str:
+        """The key of the input that the step was given when it was retried."""
+        return f"override/{self.key}"
+
     def __str__(self) -> str:
         return self.position.path if self.phase is Phase.NODE else f"{self.position.path} ({self.phase})"
 

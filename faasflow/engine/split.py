@@ -8,7 +8,7 @@ many there are.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from faasflow import graph
@@ -17,7 +17,7 @@ from faasflow.engine.ledger import Ledger
 from faasflow.engine.payload import Payload, Payloads
 from faasflow.engine.position import Step
 from faasflow.engine.records import BranchChunk, BranchesRecord, dump, load
-from faasflow.errors import BranchError
+from faasflow.errors import BranchError, KeyNotFoundError
 
 CHUNK = 256
 CHUNK_VALUE_LIMIT = 1024
@@ -73,6 +73,26 @@ def read_branches(record: BranchesRecord, step: Step, entries: Mapping[str, byte
         return list(record.branches)
     keys = [_chunk_key(step, record.run, number) for number in range(-(-record.count // record.chunk))]
     return [branch for key in keys for branch in load(entries[key], BranchChunk, key).branches]
+
+
+def all_branches(ledger: Ledger, record: BranchesRecord, step: Step) -> Branches:
+    """Every branch with its input."""
+    chunks = ledger.read([], [chunks_prefix(step)]).entries if record.run else {}
+    branches = read_branches(record, step, chunks)
+    return branches if record.input is None else [(option, record.input) for option, _ in branches]
+
+
+def options_reader(ledger: Ledger) -> Callable[[Step], list[str]]:
+    """What gives the names of the branches that a recorded SPLIT opened; none for one that is not recorded."""
+
+    def options(step: Step) -> list[str]:
+        try:
+            record = load(ledger.get(step.key), BranchesRecord, step.key)
+        except KeyNotFoundError:
+            return []
+        return [option for option, _ in all_branches(ledger, record, step)]
+
+    return options
 
 
 def read_branch(ledger: Ledger, record: BranchesRecord, step: Step, index: int) -> tuple[str, Payload]:

@@ -8,19 +8,22 @@ from dataclasses import dataclass, field
 from faasflow import graph
 from faasflow.codec import decode_each, encode, parameter_type
 from faasflow.engine import plan, split
+from faasflow.engine.attempts import Attempts
 from faasflow.engine.context import Context
+from faasflow.engine.leases import Running
 from faasflow.engine.ledger import INPUT, Ledger, Snapshot
 from faasflow.engine.message import Message
 from faasflow.engine.operations import call_user_code
 from faasflow.engine.payload import Payload, Payloads
 from faasflow.engine.position import Frame, FrameKind, Step
-from faasflow.engine.records import BranchesRecord, NodeRecord, RequestRecord, load
-from faasflow.errors import TryAgainError
+from faasflow.engine.records import BranchesRecord, NodeRecord, RequestRecord, load, node_error
+from faasflow.errors import BranchesFailedError, NodeError, TryAgainError
 
 
 @dataclass(slots=True)
 class Work:
-    """One delivery under way. `extra` is recorded with its outcome; `ended` is the request, once it has ended here."""
+    """One delivery under way. `extra` is recorded with its outcome; `ended` is the request, once it has ended here.
+    `attempts` are those before this one; `running` holds the step's lease, if it has one."""
 
     message: Message
     definition: graph.Definition
@@ -30,6 +33,8 @@ class Work:
     started: float
     extra: Mapping[str, bytes] = field(default_factory=dict)
     ended: RequestRecord | None = None
+    attempts: Attempts = field(default_factory=Attempts)
+    running: Running | None = None
 
     @property
     def request_id(self) -> str:
@@ -44,9 +49,20 @@ class Work:
         """The node that the step is about."""
         return plan.node_at(self.definition, self.step)
 
+    @property
+    def leased(self) -> list[str]:
+        """The keys that go when the step's outcome is recorded."""
+        return [self.step.lease] if self.running is not None and self.running.held is not None else []
+
+    def own(self) -> tuple[list[str], list[str]]:
+        """The keys and prefixes of what is recorded of the step itself."""
+        step = self.step
+        keys = [*dict.fromkeys((step.key, step.outcome, step.lease))]
+        return [*keys, step.override] if self.message.run else keys, [step.attempts]
+
     def needs(self) -> tuple[list[str], list[str]]:
         """The keys and prefixes that the step's own record and its input are read from."""
-        keys, prefixes = [self.step.key], []
+        keys, prefixes = self.own()
         match plan.inputs(self.definition, self.step):
             case plan.RequestInput() if self.message.data is None:
                 keys.append(INPUT)
@@ -57,14 +73,16 @@ class Work:
             case plan.BranchResults() as sources:
                 keys.append(sources.split.key)
                 if isinstance(sources.body, graph.Foreach):
-                    prefixes = [split.chunks_prefix(sources.split)]
-                    prefixes += [sources.prefix] if sources.body.forward else []
+                    prefixes.append(split.chunks_prefix(sources.split))
+                    prefixes += [sources.prefix] if _reads_branches(sources.body) else []
                 elif sources.body.forward:
                     keys += [sources.key(self.definition, self._frame(key)) for key in sources.body.dags]
         return keys, prefixes
 
     def input(self, snapshot: Snapshot) -> bytes:
         """What a NODE or SPLIT works on."""
+        if self.step.override in snapshot.entries:
+            return self.payloads.load(load(snapshot.entries[self.step.override], Payload, self.step.override))
         match plan.inputs(self.definition, self.step):
             case plan.RequestInput():
                 return self.payloads.load(self.message.data or load(entry(snapshot, INPUT), Payload, INPUT))
@@ -78,13 +96,33 @@ class Work:
         """The result of a JOIN: that of its aggregator, or nothing where results are not collected."""
         sources = plan.inputs(self.definition, self.step)
         assert isinstance(sources, plan.BranchResults)
-        if sources.body.aggregator is None or not sources.body.forward:
+        if not _reads_branches(sources.body):
             return b""
         opened = load(entry(snapshot, sources.split.key), BranchesRecord, sources.split.key)
-        results = {}
+        results, failed = {}, {}
         for option, _ in split.read_branches(opened, sources.split, snapshot.entries):
-            results[option] = self._result(snapshot, sources.key(self.definition, self._frame(option)))
+            key = sources.key(self.definition, self._frame(option))
+            record = load(entry(snapshot, key), NodeRecord, key)
+            if record.has_failed and record.failure is not None:
+                failed[option] = node_error(record.failure)
+            elif sources.body.forward:
+                results[option] = self.payloads.load(record.result)
+        if isinstance(sources.body, graph.Foreach):
+            self._check_failed(sources.body, failed, opened.count)
+        self.context.failed_branches = failed
+        if sources.body.aggregator is None or not sources.body.forward:
+            return b""
         return self._aggregated(sources.body.aggregator, results)
+
+    def _check_failed(self, body: graph.Foreach, failed: Mapping[str, NodeError], of: int) -> None:
+        tolerated = body.tolerated if body.tolerated is not None else 0
+        allowed = tolerated if isinstance(tolerated, int) else int(tolerated * of + 1e-9)
+        if len(failed) > allowed:
+            option, error = next(iter(failed.items()))
+            raise BranchesFailedError(
+                f"{len(failed)} of {of} branches of node {self.node.id!r} failed; {allowed} may. "
+                f"The first, {option!r}: {error}"
+            )
 
     def _brings(self, sources: plan.Predecessors) -> bool:
         """Whether the message has the one result that the step works on."""
@@ -122,6 +160,13 @@ class Work:
     def _aggregated(self, aggregator: graph.Callback, inputs: Mapping[str, bytes]) -> bytes:
         what = f"Aggregator of node {self.step.position.node!r}"
         return encode(aggregator(decode_each(inputs, parameter_type(aggregator), what)), what)
+
+
+def _reads_branches(body: graph.Foreach | graph.Condition) -> bool:
+    """Whether a JOIN has to look at the results of its branches."""
+    if isinstance(body, graph.Foreach) and body.tolerated is not None and body.tolerated != 1.0:
+        return True
+    return body.forward and body.aggregator is not None
 
 
 def entry(snapshot: Snapshot, key: str) -> bytes:

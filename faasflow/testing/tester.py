@@ -18,6 +18,10 @@ from faasflow.testing.clock import FakeClock
 from faasflow.testing.transport import InProcessTransport
 
 
+_IDLE_TICKS = 3
+"""A request that is paused is looked at for ever, and nothing comes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a request. `result` is its result, or for a failed one what `on_failure` returned; `ran` has the
@@ -67,6 +71,7 @@ class FlowTester:
             clock=self.clock,
             key=key,
             inline_limit=inline_limit,
+            lease_after=float("inf"),  # time that only passes when it is asked for needs no leases
         )
         self.engine = Engine(parts)
         self.engine.definition()
@@ -94,8 +99,18 @@ class FlowTester:
         """Start a request and deliver messages until none is left."""
         text = urlencode(query or {}, doseq=True)
         answer = self.engine.start(body, query=text, request_id=request_id, callback=callback)
-        self.drain()
+        self.settle()
         return self.outcome(answer.request_id)
+
+    def settle(self) -> None:
+        """Deliver messages, and let time pass for retries, timeouts and what was lost, until nothing more comes of it."""
+        idle = 0
+        self.drain()
+        while idle < _IDLE_TICKS and (due := self.engine.next_timer()) is not None:
+            self.clock.sleep(max(0.0, due - self.clock.now()))
+            self.engine.tick()
+            idle = 0 if self.transport.pending else idle + 1
+            self.drain()
 
     def drain(self) -> None:
         """Deliver every message that is waiting, and those that follow from it, in order. One that raises is kept."""
@@ -112,5 +127,6 @@ class FlowTester:
         """What became of a request so far."""
         answer = self.engine.answer(request_id)
         nodes: Any = self.engine.story(request_id)["nodes"]
-        ran = [node["path"] for node in sorted(nodes, key=lambda node: node["ended"]) if "branches" not in node]
+        done = [node for node in nodes if "branches" not in node and node["ended"] is not None]
+        ran = [node["path"] for node in sorted(done, key=lambda node: node["ended"])]
         return Outcome(request_id, answer.state, answer.body, answer.failure, ran)

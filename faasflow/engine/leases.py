@@ -1,0 +1,177 @@
+"""Leases: whoever works on a step for longer than a moment says so in the ledger, and renews it until it is done.
+
+A queue that delivers a message again while its first handler still works finds the lease and leaves the step alone.
+Leases save work; they decide nothing. A lease that was lost (its holder stood still past its end) is not noticed by
+the step's outcome: that is created once, whoever comes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from faasflow.engine.ledger import Ledger, StoredRequest
+from faasflow.engine.records import LeaseRecord, dump, load
+from faasflow.errors import FaasflowError, TryAgainError
+from faasflow.ports import Clock
+
+logger = logging.getLogger(__name__)
+
+_BEAT = 0.5
+_IDLE = 10.0
+
+
+@dataclass(slots=True)
+class Running:
+    """A step that is being worked on here. `request` is as it was last read, if it was. `held` is the lease as it
+    stands in the ledger, `None` before there is one. `expire` is called once, when the step has not ended by
+    `deadline`."""
+
+    ledger: Ledger
+    request: StoredRequest | None
+    key: str
+    attempt: int
+    started: float
+    deadline: float | None = None
+    expire: Callable[[], None] | None = None
+    owner: str = field(default_factory=lambda: secrets.token_hex(6))
+    held: bytes | None = None
+    renewed: float = 0.0
+    is_over: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Leases:
+    """The leases of one process. A lease appears `after` seconds of work and lasts `duration`; a thread renews it each
+    third of that. With `after` infinite there are none but those that are taken by name, and no thread."""
+
+    def __init__(self, clock: Clock, *, after: float, duration: float) -> None:
+        self._clock = clock
+        self._after = after
+        self._duration = duration
+        self._running: dict[int, Running] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._is_idle = False
+        self._pause = threading.Event()
+
+    @contextmanager
+    def working(self, running: Running) -> Iterator[None]:
+        """Keep the lease of a step while it is being worked on."""
+        with self._changed:
+            self._running[id(running)] = running
+            self._wake()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._running[id(running)]
+            with running.lock:  # a renewal under way ends first, so that nothing is written behind the outcome
+                running.is_over = True
+
+    def take(self, running: Running, stood: bytes | None = None) -> bool:
+        """Take a lease now: a new one, or instead of the one that `stood` there; False if somebody was faster."""
+        fresh = self._fresh(running)
+        if stood is not None:
+            taken = running.ledger.replace(running.key, stood, fresh)
+        else:
+            assert running.request is not None
+            taken = running.ledger.commit(running.request, create={running.key: fresh}).is_done
+        if taken:
+            running.held, running.renewed = fresh, self._clock.now()
+        return taken
+
+    def release(self, running: Running) -> None:
+        """End a lease without an outcome, so that the step may be done by the next delivery."""
+        if running.held is not None:
+            ended = LeaseRecord(running.owner, 0.0, running.attempt)
+            running.ledger.replace(running.key, running.held, dump(ended))
+
+    def take_over(self, running: Running, stood: bytes | None) -> bool:
+        """Take the lease of one who let it end; False if none stood there. `TryAgainError` if it has not ended, or
+        somebody else is faster."""
+        if stood is None:
+            return False
+        left = self.left(stood, running.key)
+        if left > 0 or not self.take(running, stood):
+            raise TryAgainError(f"{running.key!r} is held by another delivery.", retry_after=max(left, _BEAT))
+        return True
+
+    def left(self, entry: bytes, key: str) -> float:
+        """For how many seconds a lease still holds; at most its duration, whatever clock it was written by."""
+        return min(load(entry, LeaseRecord, key).until - self._clock.now(), self._duration)
+
+    def beat(self) -> None:
+        """Write and renew the leases for which it is time, and end what is over its deadline."""
+        with self._changed:
+            running = list(self._running.values())
+        for one in running:
+            try:
+                self._care(one)
+            except FaasflowError as error:
+                # The work goes on: without its lease it may be done twice, and its outcome is recorded once.
+                logger.warning("A lease could not be renewed: %s", error)
+
+    def _care(self, running: Running) -> None:
+        now = self._clock.now()
+        with running.lock:
+            if running.is_over:
+                return
+            if running.held is None:
+                if now - running.started >= self._after:
+                    self._begin(running)
+            elif not 0 <= now - running.renewed < self._duration / 3:
+                self._renew(running, now)
+            is_late = running.deadline is not None and now >= running.deadline
+            expire, running.expire = (running.expire, None) if is_late else (None, running.expire)
+        if expire is not None:
+            # It may run the handler's code, and other leases must not wait for that.
+            threading.Thread(target=expire, name="timeout", daemon=True).start()
+
+    def _begin(self, running: Running) -> None:
+        if running.request is not None and self.take(running):
+            return
+        # The request has changed since it was read, or somebody else works on the same step.
+        snapshot = running.ledger.read([running.key])
+        running.request = snapshot.request
+        if snapshot.request is None or running.key in snapshot.entries or not self.take(running):
+            running.started = float("inf")
+
+    def _renew(self, running: Running, now: float) -> None:
+        fresh = self._fresh(running)
+        assert running.held is not None
+        if running.ledger.replace(running.key, running.held, fresh):
+            running.held, running.renewed = fresh, now
+        else:
+            running.held, running.started = None, float("inf")
+
+    def _fresh(self, running: Running) -> bytes:
+        return dump(LeaseRecord(running.owner, self._clock.now() + self._duration, running.attempt))
+
+    def _wake(self) -> None:
+        if self._after == float("inf"):
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+            self._thread.start()
+        elif self._is_idle:
+            self._changed.notify()
+
+    def _keep(self) -> None:
+        while self._has_work():
+            self._pause.wait(_BEAT)
+            self.beat()
+
+    def _has_work(self) -> bool:
+        """Wait for work; after a while without any, the thread ends."""
+        with self._changed:
+            self._is_idle = True
+            found = self._changed.wait_for(lambda: bool(self._running), timeout=_IDLE)
+            self._is_idle = False
+            if not found:
+                self._thread = None
+            return found
