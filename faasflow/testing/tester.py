@@ -17,7 +17,6 @@ from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing.clock import FakeClock
 from faasflow.testing.transport import InProcessTransport
 
-
 _IDLE_TICKS = 3
 """A request that is paused is looked at for ever, and nothing comes of it."""
 
@@ -103,7 +102,7 @@ class FlowTester:
         return self.outcome(answer.request_id)
 
     def settle(self) -> None:
-        """Deliver messages, and let time pass for retries, timeouts and what was lost, until nothing more comes of it."""
+        """Deliver messages, and let time pass for retries, timeouts and what was lost, until nothing comes of it."""
         idle = 0
         self.drain()
         while idle < _IDLE_TICKS and (due := self.engine.next_timer()) is not None:
