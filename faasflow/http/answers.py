@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from faasflow.engine.callback import REQUEST_ID_HEADER, STATE_HEADER
 from faasflow.engine.closing import failure_text
 from faasflow.engine.engine import Answer
 from faasflow.engine.lifecycle import RequestState
-from faasflow.errors import FaasflowError
+from faasflow.errors import FaasflowError, TryAgainError
 from faasflow.naming import header_text
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
-RETRY_AFTER = "1"
 
 
 def answered(answer: Answer) -> Response:
@@ -46,7 +46,8 @@ def text_response(text: str) -> Response:
 def error_response(error: Exception, request_id: str) -> Response:
     """An error as JSON: `error`, `request_id`, and `hint`, the way out where one is known."""
     if isinstance(error, FaasflowError):
-        return _error(error.status, error.message, request_id, error.hint)
+        pause = error.retry_after if isinstance(error, TryAgainError) else 0.0
+        return _error(error.status, error.message, request_id, error.hint, retry_after=pause)
     if isinstance(error, HTTPException):
         return _refused(error, request_id)
     logger.error("Request %r: unexpected %s.", request_id, type(error).__name__, exc_info=error)
@@ -82,10 +83,10 @@ def _is_json(body: bytes) -> bool:
     return True
 
 
-def _error(status: int, text: str, request_id: str, hint: str) -> Response:
+def _error(status: int, text: str, request_id: str, hint: str, *, retry_after: float = 0.0) -> Response:
     response = json_response({"error": text, "request_id": request_id, "hint": hint}, status=status)
     if status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     return response
 
 

@@ -19,9 +19,11 @@ from werkzeug.exceptions import MethodNotAllowed
 from faasflow.config import Settings, parse_duration
 from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
+from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import BadRequestError, MessageError, UnauthorizedError
 from faasflow.http.answers import answered, error_response, json_response, text_response
 from faasflow.http.auth import Gate
+from faasflow.http.clock import ClockReport
 from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
 from faasflow.naming import header_text
 
@@ -30,6 +32,8 @@ LONGEST_MESSAGE = 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
+# A request of this id could be started, and its story be asked for by no path.
+_TAKEN_IDS = ("dead-letters",)
 _OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
 _MARGIN = 1.0
 _WAITING = 32
@@ -62,6 +66,7 @@ class _Front:
         self._callback_allow = callback_allow
         self._longest_wait = longest_wait
         self._waiting = waiting
+        self._clock = ClockReport(engine.clock_status)
 
     def add_routes(self, app: Flask) -> None:
         def add(rule: str, view: Callable[..., Response], *methods: str) -> None:
@@ -69,6 +74,8 @@ class _Front:
 
         add("/", self._root, "GET", "POST")
         add("/flow", self._list, "GET")
+        add("/flow/tick", self._tick, "POST")
+        add("/flow/dead-letters", self._dead_letters, "GET")
         add("/flow/<last_id:id>", self._story, "GET")
         add("/flow/<id:id>/state", self._state, "GET")
         add("/flow/<id:id>/result", self._result, "GET")
@@ -76,6 +83,7 @@ class _Front:
         add("/flow/<id:id>/pause", self._pause, "POST")
         add("/flow/<id:id>/resume", self._resume, "POST")
         add("/flow/<id:id>/stop", self._stop, "POST")
+        add("/flow/<id:id>/retry", self._retry, "POST")
         add("/_/health", self._health, "GET")
         add("/_/ready", self._ready, "GET")
 
@@ -106,6 +114,8 @@ class _Front:
         callback = request.headers.get(CALLBACK_HEADER, "").strip()
         if callback:
             check_target(callback, self._callback_allow)
+        if (id := _header_id()) in _TAKEN_IDS:
+            raise BadRequestError(f"The request id {id!r} is the name of a route.", hint="Use another id.")
         answer = self._engine.start(
             request.get_data(cache=False), query=query, request_id=_header_id(), callback=callback
         )
@@ -126,7 +136,15 @@ class _Front:
         if len(message) > LONGEST_MESSAGE:
             raise MessageError(f"The message has more than {LONGEST_MESSAGE} bytes.")
         self._engine.deliver(id, message)
-        return Response(b"")
+        response = Response(b"")
+        response.call_on_close(self._sweep)
+        return response
+
+    def _sweep(self) -> None:
+        try:
+            self._engine.sweep()
+        except Exception as error:  # the delivery is done, and has its answer
+            logger.warning("Flow %r: a sweep failed with %s: %s", self._engine.flow, type(error).__name__, error)
 
     def _pause(self, id: str) -> Response:
         self._engine.pause(id)
@@ -140,6 +158,13 @@ class _Front:
         self._engine.stop(id)
         return text_response(f"Successfully stopped request {id}")
 
+    def _retry(self, id: str) -> Response:
+        self._engine.retry(id, node=request.args.get("node", ""), input=request.get_data(cache=False) or None)
+        return text_response(f"Successfully retried request {id}")
+
+    def _tick(self) -> Response:
+        return json_response(self._engine.tick())
+
     def _state(self, id: str) -> Response:
         return text_response(self._engine.state(id).value)
 
@@ -151,14 +176,16 @@ class _Front:
         return answered(self._wait(self._engine.answer(id), seconds))
 
     def _list(self) -> Response:
-        limit, after = request.args.get("limit", "100"), request.args.get("after", "")
-        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= LONGEST_LIST:
-            raise BadRequestError(f"The limit {limit!r} is not a number from 1 to {LONGEST_LIST}.")
-        rows = self._engine.requests(limit=int(limit), after=after)
+        rows = self._engine.requests(limit=_limit(), after=request.args.get("after", ""), state=_wanted_state())
         return json_response({"flow": self._engine.flow, "requests": rows})
 
+    def _dead_letters(self) -> Response:
+        rows = self._engine.dead_letters(limit=_limit(), after=request.args.get("after", ""))
+        return json_response({"flow": self._engine.flow, "dead_letters": rows})
+
     def _health(self) -> Response:
-        return text_response("OK")
+        clock = self._clock.line()
+        return text_response(f"OK\n{clock}\n" if clock else "OK")
 
     def _ready(self) -> Response:
         self._engine.definition()
@@ -204,6 +231,22 @@ def _error_response(flow: str, error: Exception) -> Response:
         what = (flow, request.method, request.path, id, error.status, error.message)
         logger.warning("Flow %r: %s %r for request %r is refused with %d: %s", *what)
     return error_response(error, id)
+
+
+def _limit() -> int:
+    text = request.args.get("limit", "100")
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LONGEST_LIST:
+        raise BadRequestError(f"The limit {text!r} is not a number from 1 to {LONGEST_LIST}.")
+    return int(text)
+
+
+def _wanted_state() -> RequestState | None:
+    text = request.args.get("state", "").upper()
+    if not text:
+        return None
+    if text not in RequestState.__members__:
+        raise BadRequestError(f"The state {text!r} is none. Use one of {', '.join(RequestState)}.")
+    return RequestState[text]
 
 
 def _longest_wait(settings: Settings | None) -> float:

@@ -20,6 +20,7 @@ from faasflow.engine.context import Context
 from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
 from faasflow.ports import DataStore, StateStore
 from faasflow.runtime.handler import Handler, load_handler
+from faasflow.runtime.ticker import Ticker
 from faasflow.runtime.timeouts import timeout_warnings
 
 if TYPE_CHECKING:
@@ -74,19 +75,22 @@ def build_engine(
     return Engine(_parts(handler, settings, transport=transport, clock=clock))
 
 
-def build_app(handler: Handler, settings: Settings) -> WSGIApplication:
+def build_app(handler: Handler, settings: Settings, *, ticker: Ticker | None = None) -> WSGIApplication:
     """The application of a handler's flow, which is defined once to see whether it can be. Where nothing names the
-    flow, the Host header of each request does."""
+    flow, the Host header of each request does. `ticker` runs the clock of each flow that is served."""
     from faasflow.engine.engine import Engine
     from faasflow.http import ByHost, create_app
 
-    parts = _parts(handler, settings)
+    def app_of(engine: Engine) -> WSGIApplication:
+        if ticker is not None and engine.flow:
+            ticker.add(engine)
+        return create_app(engine, settings=settings)
+
+    parts = _parts(handler, settings, on_timer=ticker.wake if ticker is not None else None)
     engine = Engine(parts)
     engine.definition()
-    app = create_app(engine, settings=settings)
-    if settings.flow:
-        return app
-    return ByHost(app, lambda name: create_app(Engine(replace(parts, flow=name)), settings=settings))
+    app = app_of(engine)
+    return app if settings.flow else ByHost(app, lambda name: app_of(Engine(replace(parts, flow=name))))
 
 
 def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
@@ -100,7 +104,8 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
     try:
         settings = Settings.from_environment(flow=name, port=port)
         loaded = load_handler(handler)
-        app = build_app(loaded, settings)
+        ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
+        app = build_app(loaded, settings, ticker=ticker)
         # One half works while the other half may wait for results.
         server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
     except FaasflowError as error:
@@ -110,11 +115,18 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
     for warning in timeout_warnings(settings, definer(loaded.define)(Context(settings.flow, "", ""))):
         logger.warning(warning)
     _drain_on_signals(server, settings)
+    ticker.start()
     server.run()
+    ticker.stop()
 
 
 def _parts(
-    handler: Handler, settings: Settings, *, transport: Transport | None = None, clock: Clock | None = None
+    handler: Handler,
+    settings: Settings,
+    *,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    on_timer: Callable[[float], None] | None = None,
 ) -> Parts:
     from faasflow import stores
     from faasflow.engine.parts import Parts
@@ -131,6 +143,10 @@ def _parts(
         callback_allow=settings.callback_allow,
         default_method=settings.default_method,
         call_timeout=settings.call_timeout,
+        repair_after=settings.repair_after,
+        lease=settings.lease,
+        retention=settings.retention,
+        on_timer=on_timer or (lambda due: None),
     )
 
 

@@ -5,15 +5,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from faasflow import stores
 from faasflow.config import GATEWAY_DISPATCHER, HMAC_SECRET, Inspection, Settings, masked, without_tokens
 from faasflow.errors import FaasflowError
+from faasflow.http.clock import WAY_OUT, ago, clock_fault
 from faasflow.naming import IdMaker
 from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
+from faasflow.runtime import SystemClock
 from faasflow.runtime.timeouts import timeout_warnings
+
+if TYPE_CHECKING:
+    from faasflow.engine.clock import ClockStatus
+    from faasflow.engine.context import Context
+    from faasflow.graph import Definition
 
 FLOW = "faasflow-doctor"
 """The name under which stores are tried; no flow can be called so by mistake."""
@@ -21,6 +30,7 @@ FLOW = "faasflow-doctor"
 _KEY, _VALUE = "round-trip", b"there and back"
 _PATIENCE = 5.0
 _SHORTEST_KEY = 16
+_MEMORY = "memory:"
 
 
 class Verdict(StrEnum):
@@ -51,6 +61,8 @@ def run_checks(inspection: Inspection) -> Iterator[Check]:
         yield _check_dispatcher(settings.dispatcher)
     yield _check_store("state store", settings.state_store, lambda: stores.open_state_store(settings.state_store))
     yield _check_store("data store", settings.data_store, lambda: stores.open_data_store(settings.data_store))
+    if settings.flow and settings.state_store != _MEMORY:
+        yield from _check_clock(settings)
     yield from _check_signing(inspection)
     yield from _check_timeouts(settings)
 
@@ -112,7 +124,7 @@ def _check_store(name: str, url: str, make: Callable[[], StateStore | DataStore]
         return Check(name, Verdict.BAD, f"{shown}: {without_tokens(str(error))}", hint or f"The setting is {setting}.")
     if not is_back:
         return Check(name, Verdict.BAD, f"{shown} gave back another value than was written.", f"Set another {setting}.")
-    if url == "memory:":
+    if url == _MEMORY:
         return Check(name, Verdict.WARNING, "memory: is gone with the process.", f"Set {setting} to keep requests.")
     milliseconds = (time.monotonic() - began) * 1000
     return Check(name, Verdict.GOOD, f"{shown} keeps what is written ({milliseconds:.0f} ms)")
@@ -129,6 +141,40 @@ def _round_trip(store: StateStore | DataStore) -> bool:
             view.cleanup()
     finally:
         store.close()
+
+
+def _check_clock(settings: Settings) -> Iterator[Check]:
+    """Whether somebody runs the clock of the flow, by its ledger. Nothing where that cannot be read: this was told."""
+    try:
+        status = _clock_status(settings)
+    except (FaasflowError, ImportError):
+        return
+    if fault := clock_fault(status):
+        yield Check("clock", Verdict.BAD, fault, WAY_OUT)
+    elif status.last is None:
+        yield Check("clock", Verdict.GOOD, "it had nothing to do yet")
+    else:
+        yield Check("clock", Verdict.GOOD, f"it runs, last tick {ago(time.time() - status.last)} ago")
+
+
+def _clock_status(settings: Settings) -> ClockStatus:
+    from faasflow.engine.engine import Engine
+    from faasflow.engine.parts import Parts
+    from faasflow.transport.openfaas import OpenFaasTransport
+
+    with ExitStack() as opened:
+        state = opened.enter_context(closing(stores.open_state_store(settings.state_store)))
+        data = opened.enter_context(closing(stores.open_data_store(_MEMORY)))
+        transport = opened.enter_context(closing(OpenFaasTransport(settings.gateway)))
+        state.init()
+        parts = Parts(
+            flow=settings.flow, define=_define, state=state, data=data, transport=transport, clock=SystemClock()
+        )
+        return Engine(parts).clock_status()
+
+
+def _define(context: Context) -> Definition:
+    raise NotImplementedError("A look at the clock runs no flow.")
 
 
 def _check_signing(inspection: Inspection) -> Iterator[Check]:

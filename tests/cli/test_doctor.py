@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ import pytest
 import yaml
 from pytest_httpserver import HTTPServer
 
+from faasflow.config import Settings
 from faasflow.local import Gateway, load_stack
+from faasflow.runtime import Handler, build_engine
+from faasflow.testing import FakeClock, InProcessTransport
 from tests.support import free_port
 
 ROOT = str(Path(__file__).parents[2])
@@ -70,6 +75,7 @@ def test_a_function_in_which_nothing_is_wrong(tmp_path: Path, environ: dict[str,
         "✓ gateway",
         "✓ state store",
         "✓ data store",
+        "✓ clock",
         "✓ signing",
         "✓ timeouts",
     ]
@@ -125,6 +131,26 @@ def test_what_may_be_meant_so_is_a_warning(
 
     assert said.returncode == 0
     assert warning.startswith(line)
+
+
+def test_a_clock_that_stands_still_is_told_with_the_way_out(tmp_path: Path, environ: dict[str, str]) -> None:
+    began, transport = FakeClock(time.time() - 200), InProcessTransport()
+    handler, settings = Handler(define=define_chain), Settings.from_environment(environ)
+    build_engine(handler, settings, transport=transport, clock=began).start(b"")
+    late = doctor(tmp_path, **environ)
+    build_engine(handler, settings, transport=transport).tick()
+    again = doctor(tmp_path, **environ)
+
+    assert (late.returncode, again.returncode) == (1, 0)
+    assert re.search(r"^✗ clock: it never ticked, and something is due for 2 min\. Set tick", late.stdout, re.M)
+    assert re.search(r"^✓ clock: it runs, last tick \d+ s ago$", again.stdout, re.M)
+
+
+def define_chain(flow: Any, context: Any) -> None:
+    dag = flow.dag()
+    dag.node("a").modify(bytes.upper)
+    dag.node("b").modify(bytes.upper)
+    dag.edge("a", "b")
 
 
 @pytest.mark.parametrize(("status", "expected"), [(200, "✓ gateway login"), (401, "✗ gateway login")])

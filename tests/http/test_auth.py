@@ -25,6 +25,8 @@ ENDPOINTS = [
     ("GET", "/flow/r1"),
     ("HEAD", "/flow/r1"),
     ("GET", "/flow"),
+    ("GET", "/flow/dead-letters"),
+    ("POST", "/flow/tick"),
 ]
 WRONG = {
     "none": None,

@@ -15,6 +15,7 @@ from faasflow.config import Settings
 from faasflow.http import create_app
 from faasflow.runtime import Handler, build_engine
 from tests.http.support import KEY, Client, served, settings, signature
+from tests.support import wait_until
 
 
 def define(flow: Any, context: Any) -> None:
@@ -53,7 +54,7 @@ def test_a_callback_is_told_of_a_failure(client: Client, httpserver: HTTPServer)
     assert json.loads(told.get_data()) == reply.json
 
 
-def test_a_callback_that_is_not_taken_is_left_to_the_queue(client: Client, httpserver: HTTPServer) -> None:
+def test_a_callback_that_is_not_taken_is_left_to_the_clock(client: Client, httpserver: HTTPServer) -> None:
     queued = []
 
     def queue(request: Any) -> Response:
@@ -64,10 +65,13 @@ def test_a_callback_that_is_not_taken_is_left_to_the_queue(client: Client, https
     httpserver.expect_request("/async-function/flow/flow/r1/forward").respond_with_handler(queue)
     headers = {"X-Faas-Flow-Callback-Url": httpserver.url_for("/done"), "X-Faas-Flow-Reqid": "r1"}
     reply = client.post("/", b"hello", headers)
+    at_once = [*queued]
+    wait_until(lambda: client.post("/flow/tick").json["repaired"], "the clock forwards the callback again")
     [(path, message)] = queued
     httpserver.expect_oneshot_request("/done").respond_with_data("thanks")
     delivered = client.post("/flow/r1/forward", message)
 
+    assert at_once == []
     assert (reply.status, reply.body, path) == (200, b"HELLO", "/async-function/flow/flow/r1/forward")
     assert delivered.status == 200
     assert [request.get_data() for request, _ in httpserver.log if request.path == "/done"] == [b"HELLO"] * 2
@@ -96,5 +100,6 @@ def test_a_callback_is_not_told_where_a_target_redirects_to(client: Client, http
     httpserver.expect_request("/async-function/flow/flow/r1/forward").respond_with_data(status=202)
     headers = {"X-Faas-Flow-Callback-Url": httpserver.url_for("/done"), "X-Faas-Flow-Reqid": "r1"}
     client.post("/", b"hello", headers)
+    wait_until(lambda: client.post("/flow/tick").json["repaired"], "the clock forwards the callback again")
 
     assert [request.path for request, _ in httpserver.log] == ["/done", "/async-function/flow/flow/r1/forward"]

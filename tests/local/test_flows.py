@@ -82,3 +82,43 @@ def test_a_killed_gateway_leaves_no_flow_behind(project, run_gateway, http):
     gateway.kill()
 
     wait_until(lambda: not is_running(process), "the flow's process is gone")
+
+
+FLAKY = """
+    import pathlib
+    from faasflow import Retry
+
+    CALLS = pathlib.Path(__file__).with_name("calls")
+
+    def sometimes(data):
+        with CALLS.open("a") as calls:
+            calls.write("x")
+        if len(CALLS.read_text()) < 3:
+            raise OSError("not yet")
+        return data + b" at last"
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("first").modify(lambda data: data)
+        dag.node("second", retry=Retry(attempts=3, delay=0.2)).modify(sometimes)
+        dag.edge("first", "second")
+"""
+
+
+def test_a_flow_does_not_wait_for_the_next_tick_to_try_again(project, start_gateway, http):
+    project.function("flaky", FLAKY, lang="faas-flow", environment={"tick_interval": "1h"})
+    gateway = start_gateway(project)
+
+    answer = http.post(f"{gateway.url}/function/flaky?wait=20s", data=b"done")
+
+    assert (answer.status_code, answer.content) == (200, b"done at last")
+
+
+def test_the_clock_of_a_flow_runs_from_its_start(project, start_gateway, http):
+    project.function("chain", CHAIN, lang="faas-flow")
+    gateway = start_gateway(project)
+    http.get(f"{gateway.url}/function/chain/_/ready")
+
+    status = http.get(f"{gateway.url}/function/chain/_/health")
+
+    assert (status.status_code, status.text) == (200, "OK")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import Client
 
+from faasflow import Retry
 from faasflow.config import Settings
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import ConfigError, DefinitionError, HandlerError, StoreUnavailableError
 from faasflow.ports import Response
 from faasflow.runtime import Handler, SystemClock, build_app, build_engine
+from faasflow.runtime.ticker import Ticker
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing import FakeClock, InProcessTransport
 
@@ -117,3 +121,70 @@ def test_an_engine_takes_another_clock() -> None:
     engine.start(b"", request_id="r1")
 
     assert engine.story("r1")["created"] == pytest.approx(1000.0, abs=1)
+
+
+def test_an_engine_is_given_the_times_of_the_settings() -> None:
+    transport, clock = InProcessTransport(), FakeClock()
+    own = settings(repair_after=100.0, retention=1000.0)
+    engine = build_engine(Handler(define=define_chain), own, transport=transport, clock=clock)
+    engine.start(b"", request_id="r1")
+    transport.pending.clear()
+    repaired = []
+    for _ in range(4):
+        clock.advance(45)
+        repaired.append(engine.tick().repaired)
+    while transport.pending:
+        message = transport.pending.popleft()
+        engine.deliver("r1", message.body)
+    clock.advance(990)
+    engine.tick()
+    kept = len(engine.requests())
+    clock.advance(600)
+    engine.tick()
+
+    assert repaired == [0, 0, 1, 0]
+    assert (kept, len(engine.requests())) == (1, 0)
+
+
+class Recorder(Ticker):
+    """A ticker that is told of flows and timers, and does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(interval=0, clock=SystemClock())
+        self.flows: list[str] = []
+        self.timers: list[float] = []
+
+    def add(self, engine: Any) -> None:
+        self.flows.append(engine.flow)
+
+    def wake(self, due: float) -> None:
+        self.timers.append(due)
+
+
+def test_the_clock_of_a_flow_that_is_served_runs() -> None:
+    ticker = Recorder()
+    build_app(Handler(define=define), settings(), ticker=ticker)
+
+    assert ticker.flows == ["flow"]
+
+
+def test_the_clock_of_every_flow_that_the_host_header_named_runs() -> None:
+    ticker = Recorder()
+    client = Client(build_app(Handler(define=define), settings(flow=""), ticker=ticker))
+    for host in ("orders", "orders.openfaas-fn", "greet"):
+        client.get("/flow", headers={"Host": host})
+
+    assert ticker.flows == ["orders", "greet"]
+
+
+def test_the_clock_is_woken_for_what_is_to_be_tried_again() -> None:
+    def define_failing(flow: Any, context: Any) -> None:
+        flow.sync_node(retry=Retry(delay=0.2)).modify(lambda data: 1 / 0)
+
+    ticker = Recorder()
+    client = Client(build_app(Handler(define=define_failing), settings(), ticker=ticker))
+    before = time.time()
+    reply = client.post("/")
+
+    assert reply.status_code == 202
+    assert 0.1 <= min(ticker.timers) - before < 5
