@@ -7,12 +7,15 @@ import click
 import faasflow
 from faasflow.cli.app import App
 from faasflow.cli.completion import completion
+from faasflow.cli.dead_letters import dead_letters
 from faasflow.cli.doctor import doctor
 from faasflow.cli.graph import graph
 from faasflow.cli.invoke import invoke
 from faasflow.cli.listing import list_, state
 from faasflow.cli.new import new
+from faasflow.cli.retry import retry
 from faasflow.cli.run import run
+from faasflow.cli.tick import tick
 from faasflow.cli.up import up
 from faasflow.cli.validate import validate
 from faasflow.cli.worker import worker
@@ -35,5 +38,21 @@ def main() -> None:
     """
 
 
-for _command in (new, up, run, invoke, list_, state, validate, graph, doctor, worker, completion):
+_COMMANDS = (
+    new,
+    up,
+    run,
+    invoke,
+    list_,
+    state,
+    dead_letters,
+    retry,
+    validate,
+    graph,
+    doctor,
+    tick,
+    worker,
+    completion,
+)
+for _command in _COMMANDS:
     main.add_command(_command)

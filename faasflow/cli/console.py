@@ -64,12 +64,15 @@ def write_result(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their longest entry, in the manner of faas-cli."""
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, is_cut: bool = False) -> None:
+    """Columns as wide as their longest entry, in the manner of faas-cli. With `is_cut` a terminal shows of the last one
+    what fits into the line; what is no terminal is given all."""
     lines = [tuple(titles), *map(tuple, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    limit = _columns(sys.stdout) if is_cut and is_terminal(sys.stdout) else None
     for line in lines:
-        show("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        text = "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        show(_shortened(text, limit, keep=sum(widths[:-1]) + 2 * len(widths[:-1])))
 
 
 def duration(seconds: float) -> str:
@@ -84,6 +87,22 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} m"
 
 
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
+
+
+def _shortened(text: str, limit: int | None, *, keep: int) -> str:
+    """`text` in `limit` columns; what is in the first `keep` stays, and a little of the rest."""
+    if limit is None or len(text) <= limit:
+        return text
+    return text[: max(limit - 1, keep + _LEAST)].rstrip() + "…"
+
+
+_USUAL_WIDTH = 80
+_LEAST = 10
 _MARKS = {
     "good": ("✓", "ok", "green"),
     "bad": ("✗", "x", "red"),

@@ -13,12 +13,10 @@ from faasflow.cli.options import (
     body_of,
     data_option,
     duration,
-    gateway_option,
     header,
     query_option,
     query_text,
-    signer_of,
-    signing_options,
+    remote_options,
 )
 from faasflow.errors import FaasflowError
 
@@ -39,7 +37,6 @@ class StillRunningError(FaasflowError, TimeoutError):
 
 @click.command(short_help="Call a flow or function through a gateway.")
 @click.argument("flow")
-@gateway_option
 @data_option
 @query_option
 @click.option(
@@ -53,18 +50,16 @@ class StillRunningError(FaasflowError, TimeoutError):
     help="Wait this long, e.g. 30s, for the result of an asynchronous flow (default: do not wait).",
 )
 @click.option("--callback", metavar="URL", help="Where the flow posts its result, or its failure, at its end.")
-@signing_options
+@remote_options
 def invoke(
+    remote: Remote,
     flow: str,
-    gateway: str,
     data: str | None,
     query: list[tuple[str, str]],
     headers: list[tuple[str, str]],
     is_async: bool,
     wait: float | None,
     callback: str | None,
-    sign: str | None,
-    key: str | None,
 ) -> None:
     """Call FLOW, or any function, and write what it answers to stdout; the id of the request goes to stderr.
 
@@ -77,12 +72,11 @@ def invoke(
       faasflow invoke report --wait 2m < records.csv > report.html
       faasflow invoke report --async --callback https://example.com/done
     """
-    from faasflow.cli.remote import REQUEST_ID, Remote, checked, pairs_in_headers
+    from faasflow.cli.remote import REQUEST_ID, checked, pairs_in_headers
     from faasflow.naming import IdMaker
 
     if is_async and wait is not None:
         raise click.UsageError("--async and --wait exclude each other: what is in the queue is not waited for.")
-    remote = Remote(gateway, signer=signer_of(sign, key))
     sent = pairs_in_headers(headers)
     if callback:
         sent[_CALLBACK] = callback

@@ -6,27 +6,28 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import duration, show, show_table
-from faasflow.cli.options import gateway_option, signer_of, signing_options
+from faasflow.cli.options import remote_options
 
-_FLOW_LABEL = "faas-flow"
+if TYPE_CHECKING:
+    from faasflow.cli.remote import Remote
+
 _UNSUCCESSFUL = ("FAILED", "STOPPED")
 
 
 @click.command("list", short_help="List flows and functions, or a flow's requests.")
 @click.argument("flow", required=False)
-@gateway_option
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=20, help="With FLOW: how many requests, 1 to 1000 (default: 20)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON; times are seconds since the epoch.")
-@signing_options
-def list_(flow: str | None, gateway: str, limit: int, as_json: bool, sign: str | None, key: str | None) -> None:
+@remote_options
+def list_(remote: Remote, flow: str | None, limit: int, as_json: bool) -> None:
     """List the flows and functions of a gateway, or the newest requests of FLOW.
 
     Flows are those with the label faas-flow: "1".
@@ -36,9 +37,8 @@ def list_(flow: str | None, gateway: str, limit: int, as_json: bool, sign: str |
       faasflow list
       faasflow list greet --limit 5
     """
-    from faasflow.cli.remote import Remote, story_of
+    from faasflow.cli.remote import story_of
 
-    remote = Remote(gateway, signer=signer_of(sign, key))
     if flow is None:
         functions = [_function(function) for function in remote.functions()]
         _write(functions, ("Name", "Kind", "Invocations", "Replicas"), as_json=as_json)
@@ -53,10 +53,9 @@ def list_(flow: str | None, gateway: str, limit: int, as_json: bool, sign: str |
 @click.command(short_help="Write the state of a request.")
 @click.argument("flow")
 @click.argument("request")
-@gateway_option
-@signing_options
+@remote_options
 @click.pass_context
-def state(context: click.Context, flow: str, request: str, gateway: str, sign: str | None, key: str | None) -> None:
+def state(context: click.Context, remote: Remote, flow: str, request: str) -> None:
     """Write the state of a REQUEST of FLOW: RUNNING, PAUSED, FINISHED, FAILED or STOPPED.
 
     Ends with 1 for FAILED and STOPPED, and if no such request is known.
@@ -67,9 +66,7 @@ def state(context: click.Context, flow: str, request: str, gateway: str, sign: s
     """
     from urllib.parse import urlencode
 
-    from faasflow.cli.remote import Remote
-
-    answer = Remote(gateway, signer=signer_of(sign, key)).read(flow, query=urlencode({"state": request}))
+    answer = remote.read(flow, query=urlencode({"state": request}))
     word = answer.text.strip()
     show(word)
     if word in _UNSUCCESSFUL:
@@ -77,10 +74,11 @@ def state(context: click.Context, flow: str, request: str, gateway: str, sign: s
 
 
 def _function(described: Mapping[str, Any]) -> dict[str, Any]:
-    is_flow = (described.get("labels") or {}).get(_FLOW_LABEL) == "1"
+    from faasflow.cli.remote import is_flow
+
     return {
         "name": str(described.get("name", "")),
-        "kind": "flow" if is_flow else "function",
+        "kind": "flow" if is_flow(described) else "function",
         "invocations": int(described.get("invocationCount") or 0),
         "replicas": int(described.get("replicas") or 0),
     }

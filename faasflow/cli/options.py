@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -48,6 +49,16 @@ def duration(text: str | float) -> float:
     return found
 
 
+def age(text: str | float) -> float:
+    """Seconds, from Go's notation or from days (`7d`, `1d12h`)."""
+    from faasflow.config import parse_age
+
+    found = parse_age(str(text))
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a duration. Write it like '30m', '12h' or '7d'.")
+    return found
+
+
 def stack_option(command: Command) -> Command:
     """`-f`, which file lists the functions."""
     option = click.option(
@@ -89,16 +100,32 @@ def gateway_option(command: Command) -> Command:
     return option(command)
 
 
-def signing_options(command: Command) -> Command:
-    """`--sign` and `--key`, for flows that only listen to who knows their secret."""
+def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--gateway`, and `--sign`, `--key` and `--key-file` for flows that only listen to who knows their secret. The
+    command is given what they name as `remote`."""
+
+    @wraps(command)
+    def with_remote(
+        *arguments: Any, gateway: str, sign: str | None, key: str | None, key_file: Path | None, **options: Any
+    ) -> Any:
+        from faasflow.cli.remote import Remote
+
+        return command(*arguments, remote=Remote(gateway, signer=_signer(sign, key, key_file)), **options)
+
     for option in (
+        click.option(
+            "--key-file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="File with the key to sign with; the header is X-Hub-Signature, unless --sign names another.",
+        ),
         click.option("--key", help="Key to sign with."),
         click.option(
             "--sign", metavar="HEADER", help="Sign the body (HMAC-SHA256) in this header, e.g. X-Hub-Signature."
         ),
+        gateway_option,
     ):
-        command = option(command)
-    return command
+        with_remote = option(with_remote)
+    return with_remote
 
 
 def query_text(pairs: Iterable[tuple[str, str]]) -> str:
@@ -106,10 +133,13 @@ def query_text(pairs: Iterable[tuple[str, str]]) -> str:
     return urlencode([*pairs])
 
 
-def signer_of(sign: str | None, key: str | None) -> Signer | None:
-    """What `--sign` and `--key` ask for."""
-    from faasflow.cli.remote import Signer
+def _signer(sign: str | None, key: str | None, key_file: Path | None) -> Signer | None:
+    from faasflow.cli.remote import SIGNATURE, Signer
 
+    if key is not None and key_file is not None:
+        raise click.UsageError("--key and --key-file exclude each other.")
+    if key_file is not None:
+        return Signer(sign or SIGNATURE, _read(key_file, "--key-file").strip())
     if (sign is None) != (key is None):
         raise click.UsageError("--sign and --key belong together: a header to sign in, and a key to sign with.")
     return Signer(sign, key.encode()) if sign is not None and key is not None else None
@@ -121,7 +151,11 @@ def body_of(data: str | None) -> bytes:
         return b"" if is_terminal(sys.stdin) else sys.stdin.buffer.read()
     if not data.startswith("@"):
         return data.encode()
+    return _read(Path(data[1:]), "--data")
+
+
+def _read(file: Path, option: str) -> bytes:
     try:
-        return Path(data[1:]).read_bytes()
+        return file.read_bytes()
     except OSError as exc:
-        raise click.BadParameter(f"{data[1:]!r} cannot be read: {exc.strerror}.", param_hint="'--data'") from exc
+        raise click.BadParameter(f"{str(file)!r} cannot be read: {exc.strerror}.", param_hint=f"'{option}'") from exc

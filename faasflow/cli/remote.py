@@ -26,6 +26,7 @@ SIGNATURE = "X-Hub-Signature"
 _CONNECT_TIMEOUT = 10.0
 _LONGEST_EXCERPT = 500
 _LOGIN_FILE = "config.yml"
+_FLOW_LABEL = "faas-flow"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -86,6 +87,16 @@ class Remote:
         """What a flow answers to a GET; `RemoteError` for any other status than 2xx."""
         return checked(self.call(function, path, method="GET", query=query, timeout=timeout))
 
+    def post(
+        self, function: str, path: str, *, query: str = "", body: bytes = b"", timeout: float | None = None
+    ) -> requests.Response:
+        """What a flow answers to a POST; `RemoteError` for any other status than 2xx."""
+        return checked(self.call(function, path, query=query, body=body, timeout=timeout))
+
+    def flows(self) -> list[str]:
+        """The names of the functions that the gateway knows as flows."""
+        return [str(function["name"]) for function in self.functions() if is_flow(function)]
+
     def functions(self) -> list[dict[str, Any]]:
         """The functions that the gateway knows, by name."""
         answer = self._send("GET", f"{self.url}/system/functions", headers=_login(self.url), body=b"", timeout=None)
@@ -122,6 +133,11 @@ class Remote:
             ) from exc
         except (requests.RequestException, ValueError) as exc:
             raise TransportError(f"{url} cannot be called: {exc}") from exc
+
+
+def is_flow(described: Mapping[str, Any]) -> bool:
+    """Whether a function, as a gateway describes it, has the label of a flow."""
+    return (described.get("labels") or {}).get(_FLOW_LABEL) == "1"
 
 
 def story_path(request_id: str) -> str:

@@ -53,7 +53,7 @@ def rows(story: Story) -> list[Row]:
 def running(story: Story, waits_for: Mapping[str, Sequence[str] | None]) -> list[str]:
     """The paths of the nodes that must be running: all they wait for is done, they are not. Inside of branches nothing
     can be said."""
-    done = {node["path"] for node in story["nodes"] if "branches" not in node}
+    done = {node["path"] for node in _recorded(story) if "branches" not in node}
     return [
         path
         for path, before in waits_for.items()
@@ -67,11 +67,16 @@ def has_ended(story: Story) -> bool:
 
 def is_closed(story: Story, *, has_on_failure: bool, has_finally: bool) -> bool:
     """Whether the request has ended and what runs after its end has run too."""
-    recorded = {node["path"] for node in story["nodes"]}
+    recorded = {node["path"] for node in _recorded(story)}
     expected = {"$finally"} if has_finally else set()
     if has_on_failure and story["state"] == RequestState.FAILED:
         expected.add("$on_failure")
     return has_ended(story) and expected <= recorded
+
+
+def _recorded(story: Story) -> list[Mapping[str, Any]]:
+    """What has an outcome; a story also tells of steps that are under way, or wait for their next attempt."""
+    return [node for node in story["nodes"] if node["ended"] is not None]
 
 
 class _Folded:
@@ -80,7 +85,7 @@ class _Folded:
     def __init__(self, story: Story) -> None:
         self.nodes: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         self.splits: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for node in story["nodes"]:
+        for node in _recorded(story):
             path, _, _ = node["path"].partition("@")
             (self.splits if "branches" in node else self.nodes)[path].append(node)
 

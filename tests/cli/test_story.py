@@ -29,6 +29,15 @@ def test_plain_nodes_come_in_the_order_in_which_they_started() -> None:
     assert [(row.path, row.done, row.total, row.seconds) for row in found] == [("a", 1, 1, 1), ("b", 1, 1, 1)]
 
 
+def test_a_node_that_is_tried_again_is_not_done() -> None:
+    failed_once = {"path": "$on_failure", "state": "RETRYING", "started": None, "ended": None}
+    told = story(node("a", 1, 2), failed_once | {"path": "b"}, failed_once, state="FAILED")
+
+    assert [row.path for row in rows(told)] == ["a"]
+    assert running(told, {"a": [], "b": ["a"]}) == ["b"]
+    assert not is_closed(told, has_on_failure=True, has_finally=False)
+
+
 def test_branches_of_a_foreach_share_a_row() -> None:
     branches = [node(f"each/work@{number}", number, number + 5) for number in range(400)]
 
