@@ -10,7 +10,9 @@ from urllib.parse import urlencode
 from faasflow.engine.engine import Engine
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.parts import Parts
-from faasflow.engine.records import Failure
+from faasflow.engine.records import Failure, load
+from faasflow.engine.timers import Timer, timers_prefix
+from faasflow.errors import TryAgainError
 from faasflow.ports import Clock, DataStore, OutgoingCall, Response, StateStore, Transport
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
@@ -18,7 +20,7 @@ from faasflow.testing.clock import FakeClock
 from faasflow.testing.transport import InProcessTransport
 
 _IDLE_TICKS = 3
-"""A request that is paused is looked at for ever, and nothing comes of it."""
+_LONGEST = 60 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,32 @@ class FlowTester:
     def settle(self) -> None:
         """Deliver messages, and let time pass for retries, timeouts and what was lost, until nothing comes of it."""
         idle = 0
-        self.drain()
-        while idle < _IDLE_TICKS and (due := self.engine.next_timer()) is not None:
+        until = self.clock.now() + _LONGEST
+        self._drain_patiently()
+        while (due := self.engine.next_timer()) is not None and due < until:
             self.clock.sleep(max(0.0, due - self.clock.now()))
             self.engine.tick()
             idle = 0 if self.transport.pending else idle + 1
-            self.drain()
+            if idle >= _IDLE_TICKS and not self._is_live():
+                break
+            self._drain_patiently()
+
+    def _drain_patiently(self) -> None:
+        """`drain`, where what has to wait for a known time is delivered again after that, as a queue would."""
+        while True:
+            try:
+                return self.drain()
+            except TryAgainError as error:
+                if not error.retry_after:
+                    raise
+                self.clock.sleep(error.retry_after)
+                self.transport.pending.rotate(-1)
+
+    def _is_live(self) -> bool:
+        """Whether a timer stands for more than looking at paused requests, of which nothing comes."""
+        timers = self.state.list(timers_prefix(self.engine.flow))
+        found = [load(value, Timer, key) for key, value in timers.items()]
+        return any(timer.step or self.engine.state(timer.request) is not RequestState.PAUSED for timer in found)
 
     def drain(self) -> None:
         """Deliver every message that is waiting, and those that follow from it, in order. One that raises is kept."""
