@@ -207,10 +207,13 @@ class FlowClock:
         return self._parts.state.transact(ops).committed
 
     def _replace(self, claim: Timer, following: Timer | None) -> None:
-        ops: list[Op] = [Delete(claim.key(self._parts.flow))]
+        flow = self._parts.flow
+        ops: list[Op] = []
         if following is not None:
-            ops.append(Put(following.key(self._parts.flow), dump(following)))
+            ops.append(Put(following.key(flow), dump(following)))
             self._parts.on_timer(following.due)
+        if following is None or following.key(flow) != claim.key(flow):  # both may be due in the same millisecond
+            ops.append(Delete(claim.key(flow)))
         self._parts.state.transact(ops)
 
     def _act(self, timer: Timer, request: StoredRequest, now: float, done: Tick) -> Timer | None:
