@@ -44,7 +44,7 @@ from tests.battery.history import (
 )
 
 REQUEST = "request"
-CALLBACK = "node/$callback"
+CALLBACK = "$callback"
 _ENDS = ("FINISHED", "FAILED", "STOPPED")
 _CREATED_ONCE = ("input", "node", "branches", "attempt")
 
@@ -59,7 +59,8 @@ class Violation:
     events: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        events = f" (events {', '.join(map(str, self.events))})" if self.events else ""
+        numbers = [str(number) for number in self.events if number >= 0]
+        events = f" (events {', '.join(numbers)})" if numbers else ""
         return f"{self.invariant}: request {self.request!r}: {self.text}{events}"
 
 
@@ -190,8 +191,8 @@ class Monitor:
         found = self._request(request)
         return found.state in _ENDS and all(f"node/{step}" in found.keys for step in found.closing)
 
-    def see(self, event: Event, number: int = 0) -> list[Violation]:
-        """Take `event` in; what is wrong about it."""
+    def see(self, event: Event, number: int = -1) -> list[Violation]:
+        """Take `event` in; what is wrong about it. Without a `number` violations name no events."""
         found = list(self._judge(event, number))
         if self._jumped:
             found += [
@@ -420,7 +421,7 @@ class Monitor:
             yield from self._ended_right(event, record, number)
 
     def _redriven(self, request: _Request) -> None:
-        request.redriven = True
+        request.redriven, request.events = True, frozenset()
         for delivery in self._deliveries.values():
             delivery.while_recorded = False
 
@@ -465,9 +466,10 @@ class Monitor:
                     yield Violation("I5", name, f"it finished without {key!r}", (request.keys[REQUEST],))
         for step in request.closing:
             if f"node/{step}" not in request.keys:
-                invariant = "I13" if step == "$callback" else "I10"
+                invariant = "I13" if step.startswith(CALLBACK) else "I10"
                 yield Violation(invariant, name, f"it is {request.state}, and {step!r} never ran")
-        if request.callback and request.state in _ENDS and not request.is_delivered and CALLBACK not in request.keys:
+        is_told = request.is_delivered or any(key.startswith(f"node/{CALLBACK}") for key in request.keys)
+        if request.callback and request.state in _ENDS and not is_told:
             yield Violation("I13", name, "its callback was not delivered, nor recorded as failed")
 
     def _could_start(self, name: str, request: _Request) -> Iterator[Violation]:
@@ -497,10 +499,9 @@ def _is_closing(delivery: _Delivery, event: Called | Forwarded) -> bool:
 
 
 def _may_follow_end(key: str) -> bool:
-    """Whether a key may be written after the end: by what runs after it, or by who was still at work. Arrivals, leases
-    and values that a handler stores decide nothing once the request has ended."""
-    family, _, rest = key.partition("/")
-    return rest.startswith("$") or family in ("arrived", "lease", "data")
+    """Whether a key may be written after the end: by what runs after it (no other name has a `$`), or by who was still
+    at work. Arrivals, leases and values that a handler stores decide nothing once the request has ended."""
+    return "$" in key or key.partition("/")[0] in ("arrived", "lease", "data")
 
 
 def _set(keys: dict[str, int], key: str, value: bytes | None, number: int) -> None:
@@ -511,6 +512,6 @@ def _set(keys: dict[str, int], key: str, value: bytes | None, number: int) -> No
 
 
 def _names_request(key: str, request: str) -> bool:
-    """Whether a key of the flow (`$family/<time>-<id>…`) is about `request`."""
-    found = re.match(r"\$[^/]+/[^-/]+-([^/]*)", key)
+    """Whether a key of the flow (`$family/<time>`, then the request's escaped id) is about `request`."""
+    found = re.match(r"\$[^/]+/\d+[-/]([^/]*)", key)
     return found is not None and found[1] == escape(request)

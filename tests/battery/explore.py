@@ -19,12 +19,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
+import random
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from faasflow.engine.context import Context
 from faasflow.engine.engine import Engine
 from faasflow.engine.parts import Parts
 from faasflow.errors import (
@@ -51,7 +56,7 @@ from faasflow.ports import (
 )
 from faasflow.runtime import definer
 from faasflow.stores.base import BaseDataStore, BaseStateStore, check_ops, conflicts_of
-from tests.battery.checker import Monitor, Violation
+from tests.battery.checker import Expected, Monitor, Violation
 from tests.battery.flows import FLOWS, INPUT, echo, evaluate
 from tests.battery.history import (
     Accepted,
@@ -73,7 +78,12 @@ FLOW = "flow"
 _BEGIN = 1_700_000_000.0
 _HOUR = 3600.0
 _MOST_TICKS = 12
+_RETENTION = 8 * 24
 _AGAIN = (TryAgainError, StoreUnavailableError, ForwardError)
+
+
+LEFT = ("doubles", "drops", "crashes", "early", "pauses", "stops")
+_DOUBLES, _DROPS, _CRASHES, _EARLY, _PAUSES, _STOPS = range(6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +100,17 @@ class Budget:
     stops: int = 0
 
     def __str__(self) -> str:
-        shown = ((item.name, getattr(self, item.name)) for item in fields(self) if item.name != "losses")
-        return ", ".join(f"{count} {name}" for name, count in shown if count) or "no faults"
+        shown = ", ".join(f"{count} {name}" for name, count in self._counts().items() if count)
+        return shown.replace("crashes", "crashes (none loses its message)") if not self.losses else shown or "no faults"
+
+    @property
+    def options(self) -> str:
+        """This budget as options of the command."""
+        counts = [f"--{name} {count}" for name, count in self._counts().items() if count]
+        return " ".join([*counts, *(["--no-losses"] if not self.losses else [])])
+
+    def _counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in LEFT}
 
 
 class Suspended(BaseException):
@@ -222,6 +241,7 @@ class Variant:
     data: Callable[[DataStore], DataStore] = lambda store: store
     engine: Callable[[Parts, Ports], Engine] = lambda parts, ports: Engine(parts)
     inline_limit: int = 32 * 1024
+    repair_after: float = 30.0
     has_clock: bool = True
 
 
@@ -310,26 +330,24 @@ class Report:
         head = f"{self.flow}, {self.budget}: {size}{'' if self.is_complete else ', cut off'}"
         if not self.violations:
             return head
-        again = f'python -m tests.battery.explore --flow {self.flow} --path "{" ".join(self.path)}"'
+        again = f"python -m tests.battery.explore --flow {self.flow} {self.budget.options}"
+        again = f'{again} --path "{" ".join(self.path)}"'
         return "\n".join([head, *map(str, self.violations), f"To see it alone: {again}"])
-
-
-LEFT = ("doubles", "drops", "crashes", "early", "pauses", "stops")
-_DOUBLES, _DROPS, _CRASHES, _EARLY, _PAUSES, _STOPS = range(6)
 
 
 class Exploration:
     """The states of one flow under one budget, and the way from each to the next."""
 
-    def __init__(self, flow: str, budget: Budget, variant: Variant | None = None) -> None:
+    def __init__(
+        self, flow: str, budget: Budget, variant: Variant | None = None, expected: Expected | None = None
+    ) -> None:
         self.flow = flow
         self.budget = budget
         self.variant = variant or Variant()
         self.ports = Ports()
-        parts = self._parts()
-        self.engine = self.variant.engine(parts, self.ports)
-        self.codec = parts.codec
-        self.expected = evaluate(self.engine.definition(), INPUT)
+        self.parts = self._parts()
+        self.definition = Engine(self.parts).definition()
+        self.expected = expected or evaluate(self.definition, INPUT)
         self.history: History | None = None
         self._stores, self._datas, self._monitors = _Table(), _Table(), _Table()
         self._messages, self._progress = _Table(), _Table()
@@ -340,15 +358,18 @@ class Exploration:
         self._names.know(REQUEST_ID)
 
     def _parts(self) -> Parts:
+        definition = definer(FLOWS[self.flow])(Context(FLOW, REQUEST_ID, ""))
         return Parts(
             flow=FLOW,
-            define=definer(FLOWS[self.flow]),
+            define=lambda context: definition,
             state=self.variant.state(ReplayedStore(self.ports)),
             data=self.variant.data(ReplayedDataStore(self.ports)),
             transport=ReplayedTransport(self.ports),
             clock=ReplayedClock(self.ports),
             inline_limit=self.variant.inline_limit,
-            **({"lease_after": float("inf")} if "lease_after" in Parts.__dataclass_fields__ else {}),
+            lease_after=float("inf"),
+            repair_after=self.variant.repair_after,
+            chance=lambda: 0.5,
         )
 
     def first(self) -> World:
@@ -605,9 +626,11 @@ class Exploration:
         return [called(call, self._names, step=step, by=slot, number=slot), Answered(slot, 200)]
 
     def _forwarded(self, world: World, body: bytes) -> World:
-        message = self.codec.decode(body, REQUEST_ID, _BEGIN)
+        message = self.parts.codec.decode(body, REQUEST_ID, _BEGIN)
         # What a message says of the time that it was sent at decides nothing, and would make equal ones differ.
-        task = Task("deliver", self.codec.encode(message, _BEGIN), message.step.key, getattr(message, "attempt", 1))
+        task = Task(
+            "deliver", self.parts.codec.encode(message, _BEGIN), message.step.key, getattr(message, "attempt", 1)
+        )
         return world._replace(queue=self._queued(world, task))
 
     def _queued(self, world: World, task: Task, *, is_tried: bool = False) -> tuple[tuple[int, bool], ...]:
@@ -661,15 +684,18 @@ class Exploration:
         return number
 
     def _run(self, task: Task) -> None:
+        # A process of its own: nothing is remembered but what the stores hold. What it draws by lot is always the same.
+        random.seed(0)
+        engine = self.variant.engine(self.parts, self.ports)
         match task.kind:
             case "start":
-                self.engine.start(INPUT, request_id=REQUEST_ID)
+                engine.start(INPUT, request_id=REQUEST_ID)
             case "deliver":
-                self.engine.deliver(REQUEST_ID, task.message)
+                engine.deliver(REQUEST_ID, task.message)
             case "tick":
-                self.engine.tick()
+                engine.tick()
             case command:
-                getattr(self.engine, command)(REQUEST_ID)
+                getattr(engine, command)(REQUEST_ID)
 
     def _ordered(self, world: World) -> World:
         """The same with the workers in a fixed order: which of the two does what makes no difference."""
@@ -702,11 +728,21 @@ class Exploration:
         return world._replace(monitor=found[0]), found[1]
 
     def at_end(self, world: World) -> list[Violation]:
-        """What is wrong where nothing is left to happen."""
-        key = (world.monitor, world.store, world.data)
+        """What is wrong where nothing is left to happen, and what is left of it once its retention is over."""
+        key = (world.monitor, world.store, world.data, world.hours)
         if key not in self._closed:
-            self._closed[key] = self._monitors[world.monitor].copy().drained()
+            found = self._monitors[world.monitor].copy().drained()
+            if self.variant.has_clock and not found:
+                found = self._after_retention(world)
+            self._closed[key] = found
         return self._closed[key]
+
+    def _after_retention(self, world: World) -> list[Violation]:
+        world = self._begin(world._replace(hours=world.hours + _RETENTION), Task("tick"))[0]
+        while not world.is_idle:
+            world = self._step(world, 0)[0]
+        left = [key for key in self._stores[world.store] if not key.endswith("/$clock")]
+        return self._monitors[world.monitor].left([*left, *self._datas[world.data]])
 
     def is_end(self, world: World) -> bool:
         """Whether nothing is left that must happen."""
@@ -734,11 +770,22 @@ Action = Callable[[], Found | None]
 
 
 def explore(
-    flow: str, budget: Budget, variant: Variant | None = None, *, most: int | None = None, all_violations: bool = False
+    flow: str,
+    budget: Budget,
+    variant: Variant | None = None,
+    *,
+    expected: Expected | None = None,
+    most: int | None = None,
 ) -> Report:
-    """Visit every state, or the first `most`; the first violation ends it, unless all are asked for."""
-    exploration, report = Exploration(flow, budget, variant), Report(flow, budget)
-    began = time.perf_counter()
+    """Visit every state, or the first `most`, up to the first violation. What is `expected` follows from the flow."""
+    report, began = Report(flow, budget), time.perf_counter()
+    with _quiet():
+        _visit(Exploration(flow, budget, variant, expected), report, most)
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _visit(exploration: Exploration, report: Report, most: int | None) -> None:
     first = exploration.first()
     seen = {first}
     stack = [(first, iter(exploration.actions(first)), "")]
@@ -760,55 +807,149 @@ def explore(
         if found and not report.violations:
             report.path = [step for _, _, step in stack[1:]] + [name]
         report.violations += [wrong for wrong in found if wrong not in report.violations]
-        if report.violations and not all_violations:
+        if report.violations:
             break
         if is_new:
             seen.add(after)
             stack.append((after, iter(exploration.actions(after)), name))
         report.is_complete = most is None or len(seen) < most
     report.states = len(seen)
-    report.seconds = time.perf_counter() - began
-    return report
 
 
-def replay(flow: str, budget: Budget, path: Sequence[str], variant: Variant | None = None) -> tuple[list[str], History]:
-    """Walk one path again: what happened, line by line, and the history."""
-    exploration, lines = Exploration(flow, budget, variant), []
+def replay(flow: str, budget: Budget, path: Sequence[str], variant: Variant | None = None) -> list[str]:
+    """Walk one path again: what was done, what happened, and what was wrong about it, line by line."""
+    with _quiet():
+        return _walk(Exploration(flow, budget, variant), path)
+
+
+def _walk(exploration: Exploration, path: Sequence[str]) -> list[str]:
+    lines: list[str] = []
+    shown = 0
     exploration.history = history = History()
     world = exploration.first()
     for name in path:
         act = dict(exploration.actions(world)).get(name)
-        if act is None:
-            possible = " ".join(name for name, _ in exploration.actions(world))
-            raise SystemExit(f"{name!r} cannot happen here. Possible are: {possible}")
-        lines.append(exploration.describe(world, name))
-        outcome = act()
+        outcome = act() if act is not None else None
         if outcome is None:
-            raise SystemExit(f"{name!r} cannot happen here.")
+            possible = " ".join(name for name, _ in exploration.actions(world))
+            raise ValueError(f"{name!r} cannot happen here. Possible are: {possible}")
+        lines.append(exploration.describe(world, name))
+        lines += [f"    {number}: {event}" for number, event in enumerate(history)][shown:]
+        shown = len(history)
         world, found = outcome
         lines += [f"    {wrong}" for wrong in found]
     if exploration.is_end(world):
         lines += [f"    at the end: {wrong}" for wrong in exploration.at_end(world)]
-    return lines, history
+    return lines
+
+
+Plan = tuple[str, Budget]
+
+BOUNDED: Sequence[Plan] = [
+    *(
+        (flow, budget)
+        for flow in ("chain", "diamond", "foreach", "condition")
+        for budget in (
+            Budget(),
+            Budget(doubles=1, drops=1),
+            Budget(doubles=1, pauses=1),
+            Budget(doubles=1, stops=1),
+            Budget(pauses=1, stops=1),
+            Budget(crashes=1),
+        )
+    ),
+    ("chain", Budget(early=1)),
+    ("chain", Budget(crashes=1, drops=1)),
+    ("chain", Budget(crashes=1, stops=1)),
+    ("closing", Budget(doubles=1, pauses=1)),
+    ("closing", Budget(crashes=1, stops=1)),
+]
+"""What is explored in every run of the tests."""
+
+LONG: Sequence[Plan] = [
+    *BOUNDED,
+    *(
+        (flow, budget)
+        for flow in ("chain", "diamond", "foreach", "condition")
+        for budget in (
+            Budget(doubles=2),
+            Budget(drops=2),
+            Budget(early=1),
+            Budget(crashes=1, drops=1),
+            Budget(crashes=1, stops=1),
+            Budget(crashes=1, doubles=1),
+            Budget(crashes=1, pauses=1),
+            Budget(doubles=1, pauses=1, stops=1),
+        )
+    ),
+    ("chain", Budget(crashes=2)),
+    ("chain", Budget(doubles=1, drops=1, crashes=1)),
+    ("closing", Budget(crashes=1, pauses=1, stops=1)),
+]
+"""What the long form explores."""
+
+
+def explore_all(plans: Iterable[Plan] = BOUNDED, *, most: int | None = None, jobs: int = 1) -> Iterator[Report]:
+    """Explore one after the other, or as many at a time as there are `jobs`; each report as soon as it is there."""
+    if jobs == 1:
+        for flow, budget in plans:
+            yield explore(flow, budget, most=most)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(explore, flow, budget, most=most) for flow, budget in plans]):
+            yield done.result()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explore, or walk one path, as the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m tests.battery.explore", description="Explore a flow.")
-    parser.add_argument("--flow", choices=FLOWS, action="append", help="all of them unless named")
+    parser = argparse.ArgumentParser(prog="python -m tests.battery.explore", description="Explore small flows.")
+    parser.add_argument("--flow", choices=FLOWS, help="this one, with the faults named")
     for name in LEFT:
         parser.add_argument(f"--{name}", type=int, default=0)
-    parser.add_argument("--most", type=int, help="stop after so many states")
+    parser.add_argument("--no-losses", action="store_true", help="a crashed worker's message always comes again")
     parser.add_argument("--path", help="walk this path only, and print what happens")
+    parser.add_argument("--mutant", help="with the fault of this name in mutants")
+    parser.add_argument("--long", action="store_true", help="more faults at a time")
+    parser.add_argument("--most", type=int, help="stop each after so many states")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     chosen = parser.parse_args(arguments)
-    budget = Budget(**{name: getattr(chosen, name) for name in LEFT})
+    budget = Budget(**{name: getattr(chosen, name) for name in LEFT}, losses=not chosen.no_losses)
+    variant = _mutant(chosen.mutant) if chosen.mutant else None
     if chosen.path:
-        lines, history = replay(chosen.flow[0], budget, chosen.path.split())
-        print(*lines, *history.dump(), sep="\n")
+        print(*replay(chosen.flow, budget, chosen.path.split(), variant), sep="\n")
         return 0
-    reports = [explore(flow, budget, most=chosen.most) for flow in chosen.flow or FLOWS]
-    print(*reports, sep="\n")
-    return int(any(report.violations for report in reports))
+    if chosen.flow:
+        reports = iter([explore(chosen.flow, budget, variant, most=chosen.most)])
+    else:
+        reports = explore_all(LONG if chosen.long else BOUNDED, most=chosen.most, jobs=chosen.jobs)
+    return _printed(reports)
+
+
+def _printed(reports: Iterable[Report]) -> int:
+    states, seconds, is_green = 0, 0.0, True
+    for report in reports:
+        print(report, flush=True)
+        states, seconds = states + report.states, seconds + report.seconds
+        is_green &= not report.violations and report.is_complete
+    print(f"{states:,} states, {seconds:.0f} s")
+    return 0 if is_green else 1
+
+
+def _mutant(name: str) -> Variant:
+    from tests.battery.mutants import MUTANTS
+
+    return MUTANTS[name].variant
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the engine would log of thousands of runs is of no use."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _must(commands: frozenset[str]) -> bool:

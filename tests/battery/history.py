@@ -293,12 +293,21 @@ class RecordingStore(StateStoreWrapper):
 
 
 def writes(ops: Iterable[Op], history: History, prefix: str = "", by: Actor = None) -> Iterator[Wrote]:
-    """What a committed transaction wrote."""
+    """What a committed transaction wrote. All of it took effect at once: that a request goes on is told first, so that
+    the rest is judged by it; that it ends is told last."""
     actor = history.actor if by is None else by
+    found = []
     for op in ops:
         if isinstance(op, Create | Put | Delete):
             request, key = _place(prefix + op.key, history)
-            yield Wrote(request, key, None if isinstance(op, Delete) else op.value, actor)
+            found.append(Wrote(request, key, None if isinstance(op, Delete) else op.value, actor))
+    yield from sorted(found, key=_rank)
+
+
+def _rank(event: Wrote) -> int:
+    if event.request == SYSTEM or event.key != "request" or event.value is None:
+        return 1
+    return 0 if json.loads(event.value).get("ended") is None else 2
 
 
 class RecordingTransport:

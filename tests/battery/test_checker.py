@@ -103,7 +103,7 @@ BAD: list[tuple[str, str, list[Event]]] = [
     ("I10", "no finally", [*STARTED, request("STOPPED", closing=["$finally"])]),
     ("I11", "who works for 10 writes to r", [*STARTED, Began("10", 1, A), node(A, b"a(in)", by=1)]),
     ("I12", "written after its removal", [*RAN, Cleared("r"), Wrote("r", "arrived/x#0.0/a", b"")]),
-    ("I12", "a timer that is left", [*RAN, Wrote(SYSTEM, "$timers/00000000000001-r", b""), Cleared("r")]),
+    ("I12", "a timer that is left", [*RAN, Wrote(SYSTEM, "$timers/00000000000001/r", b""), Cleared("r")]),
     ("I13", "two event ids", [*RAN, called_back("1"), called_back("2")]),
     ("I13", "never delivered", [Accepted("r", callback="http://somewhere"), request("STOPPED")]),
     ("I13", "given up without a record", [Accepted("r"), request("STOPPED", closing=["$callback"])]),
@@ -144,9 +144,9 @@ GOOD: list[tuple[str, str, list[Event]]] = [
     (
         "I12",
         "removed with its timers",
-        [*RAN, Wrote(SYSTEM, "$timers/1-r", b""), Wrote(SYSTEM, "$timers/1-r", None), Cleared("r")],
+        [*RAN, Wrote(SYSTEM, "$timers/1/r", b""), Wrote(SYSTEM, "$timers/1/r", None), Cleared("r")],
     ),
-    ("I12", "a timer of another", [*RAN, Wrote(SYSTEM, "$timers/00000000000001-r2", b""), Cleared("r")]),
+    ("I12", "a timer of another", [*RAN, Wrote(SYSTEM, "$timers/00000000000001/r2", b""), Cleared("r")]),
     (
         "I13",
         "delivered the second time",
