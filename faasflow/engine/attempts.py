@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from faasflow import graph
@@ -44,9 +44,16 @@ class Attempts:
 
 def recorded(step: Step, entries: Mapping[str, bytes]) -> Attempts:
     """The attempts of `step` among `entries`."""
-    numbers = sorted(int(key.removeprefix(step.attempts)) for key in entries if key.startswith(step.attempts))
+    numbers = sorted(numbers_of(step, entries))
     keys = [attempt_key(step, number) for number in numbers]
     return Attempts(tuple(load(entries[key], AttemptRecord, key) for key in keys))
+
+
+def numbers_of(step: Step, keys: Iterable[str]) -> list[int]:
+    """The numbers of the attempts of `step` among `keys`."""
+    names = (key.removeprefix(step.attempts) for key in keys if key.startswith(step.attempts))
+    # Below the same prefix stand the attempts of the steps inside this one.
+    return [int(name) for name in names if "/" not in name]
 
 
 def attempt_key(step: Step, number: int) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from faasflow import graph
 from faasflow.engine import rewind, split
-from faasflow.engine.attempts import attempt_key
+from faasflow.engine.attempts import attempt_key, numbers_of
 from faasflow.engine.clock import FlowClock
 from faasflow.engine.closing import CALLBACK
 from faasflow.engine.context import Context
@@ -105,15 +105,15 @@ class Redrive:
         delete = {f"node/{target}"}
         if target != failed:
             delete |= rewind.keys_behind(definition, target, keys, options)
-        step = next(
-            (one.step for one in ready(definition, keys - delete, options) if one.step.outcome == f"node/{target}"),
-            None,
-        )
-        if step is None:
-            raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
         if failed and f"node/{failed}" in keys:
             delete.add(f"node/{failed}")
+        steps = {one.step.outcome: one.step for one in ready(definition, keys - delete, options)}
+        step = steps.get(f"node/{target}")
+        if step is None:
+            raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
         create = self._as_attempt(ledger, step, keys - delete, record.run)
+        if target != failed and (beside := steps.get(f"node/{failed}")) is not None:
+            create |= self._as_attempt(ledger, beside, keys - delete, record.run)
         if input is not None:
             if step.phase is Phase.JOIN:
                 raise BadRequestError(f"Node {target!r} joins branches and has no input of its own.")
@@ -124,7 +124,8 @@ class Redrive:
     def _as_attempt(self, ledger: Ledger, step: Step, keys: set[str], run: int) -> dict[str, bytes]:
         """The record of a step that failed, as that of an attempt; nothing for one that did not."""
         outcome = load(ledger.get(step.outcome), NodeRecord, step.outcome)
-        number = sum(key.startswith(step.attempts) for key in keys) + 1
+        # Below the same prefix stand the attempts of the steps inside this one.
+        number = sum(key.rpartition("/")[0] + "/" == step.attempts for key in keys) + 1
         if outcome.failure is None:
             return {}
         attempt = AttemptRecord(outcome.started, outcome.ended, outcome.failure, self._parts.clock.now(), run)

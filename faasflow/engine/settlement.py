@@ -296,15 +296,21 @@ class Settlement:
         self._forward(work, missing)
 
     def _missing(self, work: Work, following: list[Next]) -> list[Next]:
-        """Those that have no outcome, and that nobody is known to work on."""
+        """Those that have no outcome, that nobody is known to work on, and that do not wait for another attempt."""
         if not following:
             return []
-        keys = [key for step, _ in following for key in dict.fromkeys((step.key, step.outcome, step.lease))]
+        keys = [
+            key
+            for step, _ in following
+            for key in dict.fromkeys((step.key, step.outcome, step.lease, attempt_key(step, 1)))
+        ]
         known = work.ledger.read(keys).entries
         return [(step, data) for step, data in following if not self._is_seen_to(step, known)]
 
     def _is_seen_to(self, step: Step, known: Mapping[str, bytes]) -> bool:
         if step.key in known or (step.phase is Phase.SPLIT and step.outcome in known):
+            return True
+        if attempt_key(step, 1) in known:  # the next attempt has a timer
             return True
         return step.lease in known and self._parts.leases.left(known[step.lease], step.lease) > 0
 
