@@ -105,14 +105,15 @@ class Redrive:
         delete = {f"node/{target}"}
         if target != failed:
             delete |= rewind.keys_behind(definition, target, keys, options)
-        if failed and f"node/{failed}" in keys:
+        if f"node/{failed}" in keys:
             delete.add(f"node/{failed}")
         steps = {one.step.outcome: one.step for one in ready(definition, keys - delete, options)}
         step = steps.get(f"node/{target}")
         if step is None:
             raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
         create = self._as_attempt(ledger, step, keys - delete, record.run)
-        if target != failed and (beside := steps.get(f"node/{failed}")) is not None:
+        beside = steps.get(f"node/{failed}") if target != failed and f"node/{failed}" in keys else None
+        if beside is not None:
             create |= self._as_attempt(ledger, beside, keys - delete, record.run)
         if input is not None:
             if step.phase is Phase.JOIN:
@@ -124,8 +125,7 @@ class Redrive:
     def _as_attempt(self, ledger: Ledger, step: Step, keys: set[str], run: int) -> dict[str, bytes]:
         """The record of a step that failed, as that of an attempt; nothing for one that did not."""
         outcome = load(ledger.get(step.outcome), NodeRecord, step.outcome)
-        # Below the same prefix stand the attempts of the steps inside this one.
-        number = sum(key.rpartition("/")[0] + "/" == step.attempts for key in keys) + 1
+        number = len(numbers_of(step, keys)) + 1
         if outcome.failure is None:
             return {}
         attempt = AttemptRecord(outcome.started, outcome.ended, outcome.failure, self._parts.clock.now(), run)
