@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from faasflow import graph
 from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, Failure, load
-from faasflow.errors import CallError, FaasflowError, TransportError
+from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError
 from faasflow.graph.policy import Retry, seconds_of
 
 _LONGEST_TRACEBACK = 8000
@@ -94,5 +94,5 @@ def failure_of(step: Step, error: BaseException, *, attempt: int, operation: str
         hint=error.hint if isinstance(error, FaasflowError) else "",
         index=index,
         code=code,
-        is_open=isinstance(error, TransportError) or code in _OPEN_CODES,
+        is_open=isinstance(error, TransportError | NodeTimeoutError) or code in _OPEN_CODES,
     )
