@@ -20,9 +20,10 @@ from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.plan import first_step
-from faasflow.engine.position import Phase, Step
+from faasflow.engine.position import Phase, Position, Step
 from faasflow.engine.records import AttemptRecord, NodeRecord, RequestRecord, dump, load
 from faasflow.engine.repair import ready
+from faasflow.engine.timers import Timer, forward_timer
 from faasflow.errors import BadRequestError, RequestConflictError
 
 
@@ -52,9 +53,9 @@ class Redrive:
             )
         self._check_definition(request_id, record, definition)
         ledger = self._parts.ledger(request_id)
-        create, delete = self._unrecorded(request_id, ledger, record, definition, node, input)
+        write, delete = self._unrecorded(request_id, ledger, record, definition, node, input)
         change = self._running(record, definition)
-        if not ledger.commit(stored, create=create, delete=delete, change=change).is_done:
+        if not ledger.commit(stored, create={}, put=write, delete=delete, change=change).is_done:
             raise RequestConflictError(
                 f"Request {request_id!r} was changed by somebody else just now; look at it again."
             )
@@ -88,7 +89,7 @@ class Redrive:
         node: str,
         input: bytes | None,
     ) -> tuple[dict[str, bytes], list[str]]:
-        """What to create and to delete so that the node can run again."""
+        """What to write and to delete so that the node can run again."""
         keys = set(ledger.keys())
         failed = record.failure.node if record.failure is not None else ""
         target = node or failed
@@ -96,7 +97,7 @@ class Redrive:
             if input is not None:
                 raise BadRequestError("No node has failed for which an input could be given.", hint="Name one.")
             return {}, []
-        if f"node/{target}" not in keys:
+        if not keys & {f"node/{target}", f"branches/{target}"}:
             raise BadRequestError(
                 f"Node {target!r} has no outcome in this request, and so cannot be retried.",
                 hint="Name a node by its path, as the story of the request shows it.",
@@ -111,16 +112,16 @@ class Redrive:
         step = steps.get(f"node/{target}")
         if step is None:
             raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
-        create = self._as_attempt(ledger, step, keys - delete, record.run)
-        beside = steps.get(f"node/{failed}") if target != failed and f"node/{failed}" in keys else None
-        if beside is not None:
-            create |= self._as_attempt(ledger, beside, keys - delete, record.run)
+        again = [steps[outcome] for outcome in dict.fromkeys((step.outcome, f"node/{failed}")) if outcome in steps]
+        write: dict[str, bytes] = {}
+        for one in again:
+            if one.outcome in keys:
+                write |= self._as_attempt(ledger, one, keys - delete, record.run)
         if input is not None:
             if step.phase is Phase.JOIN:
                 raise BadRequestError(f"Node {target!r} joins branches and has no input of its own.")
-            create[step.override] = dump(self._parts.payloads(request_id).store(f"input/{target}", input))
-            delete.discard(step.override)
-        return create, sorted(delete - create.keys())
+            write[step.override] = dump(self._parts.payloads(request_id).store(f"input/{target}", input))
+        return write, sorted(delete - write.keys())
 
     def _as_attempt(self, ledger: Ledger, step: Step, keys: set[str], run: int) -> dict[str, bytes]:
         """The record of a step that failed, as that of an attempt; nothing for one that did not."""
@@ -144,7 +145,11 @@ class Redrive:
         if load(ledger.get(f"node/{name}"), NodeRecord, name).failure is None:
             raise RequestConflictError(f"The callback of request {request_id!r} was delivered.")
         old = [f"node/{name}", *(key for key in keys if key.startswith(f"attempt/node/{name}/"))]
-        if not ledger.commit(stored, create={}, delete=old, is_alive=True).is_done:
+        # Once it is no dead letter, the clock alone knows of it if the message below is lost.
+        due = self._parts.clock.now() + self._parts.repair_after
+        again = forward_timer(request_id, Step(Position((), name), Phase.NODE), due, attempt=1, run=record.run)
+        timers = [again, Timer(request_id, due, since=due, run=record.run)]
+        if not ledger.commit(stored, create={}, delete=old, timers=timers, is_alive=True).is_done:
             raise RequestConflictError(
                 f"Request {request_id!r} was changed by somebody else just now; look at it again."
             )
