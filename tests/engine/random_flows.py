@@ -35,9 +35,10 @@ class DagSpec:
 
 
 def digest(*parts: bytes) -> bytes:
-    """A short value that depends on all parts and their order."""
+    """A short text that depends on all parts and their order. It is no JSON: digits alone would be read as a number,
+    which says nothing about how the number is written again."""
     joined = b"\0".join(part.replace(b"\\", b"\\\\").replace(b"\0", b"\\0") for part in parts)
-    return hashlib.sha256(joined).hexdigest()[:12].encode()
+    return b"v" + hashlib.sha256(joined).hexdigest()[:12].encode()
 
 
 def aggregate(uid: str, inputs: dict[str, bytes]) -> bytes:
@@ -52,7 +53,7 @@ def forwarder(data: bytes) -> bytes:
 
 def values_of(node: NodeSpec, data: bytes) -> dict[str, bytes]:
     """The branches of a foreach; how many depends on its input."""
-    count = (node.width + data[0] if data else node.width) % 4
+    count = (node.width + data[-1] if data else node.width) % 4
     return {f"{node.uid}/k {index}": digest(b"value", data, str(index).encode()) for index in range(count)}
 
 
@@ -204,9 +205,6 @@ def _has_successor(spec: DagSpec, index: int) -> bool:
 
 
 def _as_json(data: bytes) -> str:
-    """A digest as the JSON object of several ends shows it: a number where its digits happen to be one."""
-    import json
-
-    from faasflow.codec import readable
-
-    return json.dumps(readable(data), separators=(",", ":"))
+    """A result as the JSON object of several ends shows it: an object where it is one, else a text."""
+    text = data.decode()
+    return text if text.startswith("{") else f'"{text}"'

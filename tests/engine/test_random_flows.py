@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from faasflow.codec import readable
 from faasflow.errors import TryAgainError
 from faasflow.stores import open_data_store, open_state_store
 from faasflow.testing import FlowTester, RequestState
-from tests.engine.random_flows import DagSpec, Evaluated, Written, dag_specs
+from tests.engine.random_flows import DagSpec, Evaluated, Written, dag_specs, digest
 
 BODY = b"the input"
 _settings = settings(
@@ -30,6 +31,12 @@ def stores(request, tmp_path: Path) -> Iterator[dict]:
     yield stores
     for store in stores.values():
         store.close()
+
+
+def test_no_digest_is_read_as_a_number() -> None:
+    digests = [digest(str(number).encode()) for number in range(20_000)]
+
+    assert [readable(data) for data in digests] == [data.decode() for data in digests]
 
 
 @_settings
