@@ -8,12 +8,13 @@ FLOW ?= weather-report
 STACK ?= stack.yml
 JOBS ?= 2
 TESTS ?=
+BATTERY ?=
 
 INSTALL := $(PYTHON) requirements/install.py
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help demo up servers test joins lint format types layers wheel check lock clean demo-tools dev-tools
+.PHONY: help demo up servers test joins battery lint format types layers wheel check lock clean demo-tools dev-tools
 
 help: ## Print what can be done
 	@echo "make TARGET, where TARGET is one of:"
@@ -33,6 +34,9 @@ test: dev-tools servers ## Run the tests; some of them: make test TESTS=tests/do
 
 joins: dev-tools servers ## Let a thousand branches arrive at one join at once, a hundred times on each store
 	@JOIN_REPETITIONS=100 $(BIN)/python -m pytest -n $(JOBS) tests/stores/test_joins.py
+
+battery: dev-tools servers ## Look for what loses, doubles or falsifies; for hours: make battery BATTERY=--long
+	@$(BIN)/python -m tests.battery --jobs $(JOBS) $(BATTERY)
 
 lint: dev-tools ## Check format and style
 	@$(BIN)/ruff format --check .
