@@ -8,7 +8,7 @@ import pytest
 
 from faasflow.testing import FlowTester
 from tests.http.conftest import Serve
-from tests.http.support import Client, deliver_all, segment
+from tests.http.support import Client, deliver_all, segment, signature
 
 
 class Shop:
@@ -141,3 +141,12 @@ def test_a_request_that_no_path_could_lead_to_is_not_started(shop: Shop, client:
     assert (reply.status, reply.json["request_id"]) == (400, "dead-letters")
     assert "the name of a route" in reply.json["error"]
     assert client.get("/flow").json["requests"] == []
+
+
+def test_a_retry_has_to_be_signed_where_callers_sign(serve: Serve, shop: Shop) -> None:
+    fail(shop, serve(shop.tester), "r1")
+    client = serve(shop.tester, authenticate_request=True)
+    unsigned = client.post("/flow/r1/retry", b"coffee")
+    signed = client.post("/flow/r1/retry", b"coffee", {"X-Hub-Signature": signature(b"coffee")})
+
+    assert (unsigned.status, signed.status) == (401, 200)
