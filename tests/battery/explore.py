@@ -57,7 +57,7 @@ from faasflow.ports import (
 from faasflow.runtime import definer
 from faasflow.stores.base import BaseDataStore, BaseStateStore, check_ops, conflicts_of
 from tests.battery.checker import Expected, Monitor, Violation
-from tests.battery.flows import FLOWS, INPUT, echo, evaluate
+from tests.battery.flows import CALLBACK_URL, FLOWS, INPUT, echo, evaluate, status_of
 from tests.battery.history import (
     Accepted,
     Acknowledged,
@@ -76,9 +76,8 @@ from tests.battery.history import (
 REQUEST_ID = "r"
 FLOW = "flow"
 _BEGIN = 1_700_000_000.0
-_HOUR = 3600.0
 _MOST_TICKS = 12
-_RETENTION = 8 * 24
+_RETENTION = 8 * 86400.0
 _AGAIN = (TryAgainError, StoreUnavailableError, ForwardError)
 
 
@@ -89,7 +88,8 @@ _DOUBLES, _DROPS, _CRASHES, _EARLY, _PAUSES, _STOPS = range(6)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """How many of each an exploration may use, in any order and at any place. `pauses` are each followed by a resume.
-    A crashed worker's message is delivered again or, with `losses`, lost with it."""
+    A crashed worker's message is delivered again or, with `losses`, lost with it. `pace` is the time from one tick to
+    the next, in seconds: with an hour whatever waits is due at the next tick."""
 
     doubles: int = 0
     drops: int = 0
@@ -98,15 +98,18 @@ class Budget:
     early: int = 0
     pauses: int = 0
     stops: int = 0
+    pace: float = 3600.0
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{count} {name}" for name, count in self._counts().items() if count)
-        return shown.replace("crashes", "crashes (none loses its message)") if not self.losses else shown or "no faults"
+        shown = ", ".join(f"{count} {name}" for name, count in self._counts().items() if count) or "no faults"
+        shown += f" (a tick each {self.pace:g} s)" if self.pace != 3600 else ""
+        return shown if self.losses else shown.replace("crashes", "crashes (none loses its message)")
 
     @property
     def options(self) -> str:
         """This budget as options of the command."""
         counts = [f"--{name} {count}" for name, count in self._counts().items() if count]
+        counts += [f"--pace {self.pace:g}"] if self.pace != 3600 else []
         return " ".join([*counts, *(["--no-losses"] if not self.losses else [])])
 
     def _counts(self) -> dict[str, int]:
@@ -212,8 +215,9 @@ class ReplayedTransport:
         return f"http://gateway/function/{name}"
 
     def call(self, call: OutgoingCall) -> Response:
-        self._ports.ask("call", call.function or call.url, call.body, tuple(sorted(call.headers.items())))
-        return Response(200, {}, echo(call.function or call.url, call.body))
+        target, attempt = call.function or call.url, int(call.headers.get("X-Faas-Flow-Attempt", "1"))
+        self._ports.ask("call", target, call.body, tuple(sorted(call.headers.items())))
+        return Response(status_of(target, attempt), {}, echo(target, call.body))
 
     def forward(self, messages: Sequence[Forward]) -> None:
         for message in messages:
@@ -275,7 +279,7 @@ class Progress:
 
 class World(NamedTuple):
     """A state of the whole system. Stores, messages, what workers have done and the monitor are numbers of interned
-    values, a free worker is -1. The queue is sorted; each message comes with whether it was already tried this hour.
+    values, a free worker is -1. The queue is sorted; each message comes with whether it was tried since the last tick.
     `commands` are those that a client still has to send, and what it knows."""
 
     store: int
@@ -283,7 +287,7 @@ class World(NamedTuple):
     queue: tuple[tuple[int, bool], ...]
     workers: tuple[int, int]
     monitor: int
-    hours: int
+    ticks: int
     left: tuple[int, ...]
     commands: frozenset[str]
 
@@ -348,6 +352,8 @@ class Exploration:
         self.parts = self._parts()
         self.definition = Engine(self.parts).definition()
         self.expected = expected or evaluate(self.definition, INPUT)
+        # The flow that has something to do after its end also tells somebody of it.
+        self.callback = CALLBACK_URL if self.definition.finally_ is not None else ""
         self.history: History | None = None
         self._stores, self._datas, self._monitors = _Table(), _Table(), _Table()
         self._messages, self._progress = _Table(), _Table()
@@ -382,7 +388,7 @@ class Exploration:
             queue=(),
             workers=(-1, -1),
             monitor=self._monitors.number(monitor, monitor.key()),
-            hours=0,
+            ticks=0,
             left=left,
             commands=frozenset({"start"}),
         )
@@ -437,7 +443,7 @@ class Exploration:
         yield from self._of_clock(world)
 
     def _of_clock(self, world: World) -> Iterator[tuple[str, Action]]:
-        if "accepted" not in world.commands or world.hours >= _MOST_TICKS:
+        if "accepted" not in world.commands or world.ticks >= _MOST_TICKS:
             return
         if self.is_still(world):
             if not self._is_over(world) and (world.queue or self.variant.has_clock):
@@ -446,8 +452,8 @@ class Exploration:
             yield "early", lambda: self._tick(world._replace(left=_less(world.left, _EARLY)), is_early=True)
 
     def is_still(self, world: World) -> bool:
-        """Whether nothing goes on until time passes: no worker is busy, every message has been tried this hour, and no
-        client is about to do anything it must do."""
+        """Whether nothing goes on until time passes: no worker is busy, every message has been tried since the last
+        tick, and no client is about to do anything it must do."""
         return world.is_idle and all(tried for _, tried in world.queue) and not _must(world.commands)
 
     def _is_over(self, world: World) -> bool:
@@ -467,24 +473,24 @@ class Exploration:
 
     def _step(self, world: World, slot: int, *, ends: bool = True) -> Found:
         """Carry out the operation that a worker wants; when it wants no more after that, it is done."""
-        number = self._past_time(world.workers[slot], world.hours)
+        number = self._past_time(world.workers[slot], world.ticks)
         progress = self._progress[number]
         found: list[Violation] = []
         if progress.wanted is not None:
             answer, world, events = self._carry_out(world, slot, progress.wanted)
             world, found = self._see(world, events)
-            number = self._past_time(self._after(number, answer), world.hours)
+            number = self._past_time(self._after(number, answer), world.ticks)
         world = world._replace(workers=_with(world.workers, slot, number))
         if ends and self._progress[number].wanted is None:
             world, more = self._end(world, slot)
             found += more
         return self._ordered(world), found
 
-    def _past_time(self, number: int, hours: int) -> int:
+    def _past_time(self, number: int, ticks: int) -> int:
         """The same work, told the time as often as it asks."""
         progress = self._progress[number]
         while progress.wanted is not None and progress.wanted.kind == "now":
-            number = self._after(number, _BEGIN + hours * _HOUR)
+            number = self._after(number, _BEGIN + ticks * self.budget.pace)
             progress = self._progress[number]
         return number
 
@@ -512,7 +518,7 @@ class Exploration:
             return world._replace(commands=world.commands | {task.kind}), []
         commands = world.commands
         if task.kind == "start":
-            return world._replace(commands=commands | {"accepted"}), [Accepted(REQUEST_ID, FLOW, INPUT)]
+            return world._replace(commands=commands | {"accepted"}), [Accepted(REQUEST_ID, FLOW, INPUT, self.callback)]
         if task.kind == "pause":
             commands = commands - {"pausing"} | ({"resume"} if error is None else set())
         state = "" if error else {"pause": "PAUSED", "resume": "RUNNING", "stop": "STOPPED"}[task.kind]
@@ -548,7 +554,7 @@ class Exploration:
 
     def _tick(self, world: World, *, is_early: bool = False) -> Found:
         queue = tuple(sorted((message, False) for message, _ in world.queue))
-        world = world._replace(hours=world.hours + 1, queue=queue)
+        world = world._replace(ticks=world.ticks + 1, queue=queue)
         found: list[Violation] = []
         if is_early:
             world, found = self._see(world, [Fault("early tick")])
@@ -623,7 +629,8 @@ class Exploration:
     ) -> list[Event]:
         call = OutgoingCall("POST", target, dict(headers), [], body, 0.0, function=target)
         step = self._progress[world.workers[slot]].task.step
-        return [called(call, self._names, step=step, by=slot, number=slot), Answered(slot, 200)]
+        event = called(call, self._names, step=step, by=slot, number=slot)
+        return [event, Answered(slot, status_of(target, event.attempt))]
 
     def _forwarded(self, world: World, body: bytes) -> World:
         message = self.parts.codec.decode(body, REQUEST_ID, _BEGIN)
@@ -689,7 +696,7 @@ class Exploration:
         engine = self.variant.engine(self.parts, self.ports)
         match task.kind:
             case "start":
-                engine.start(INPUT, request_id=REQUEST_ID)
+                engine.start(INPUT, request_id=REQUEST_ID, callback=self.callback)
             case "deliver":
                 engine.deliver(REQUEST_ID, task.message)
             case "tick":
@@ -729,7 +736,7 @@ class Exploration:
 
     def at_end(self, world: World) -> list[Violation]:
         """What is wrong where nothing is left to happen, and what is left of it once its retention is over."""
-        key = (world.monitor, world.store, world.data, world.hours)
+        key = (world.monitor, world.store, world.data, world.ticks)
         if key not in self._closed:
             found = self._monitors[world.monitor].copy().drained()
             if self.variant.has_clock and not found:
@@ -738,7 +745,7 @@ class Exploration:
         return self._closed[key]
 
     def _after_retention(self, world: World) -> list[Violation]:
-        world = self._begin(world._replace(hours=world.hours + _RETENTION), Task("tick"))[0]
+        world = self._begin(world._replace(ticks=world.ticks + int(_RETENTION / self.budget.pace)), Task("tick"))[0]
         while not world.is_idle:
             world = self._step(world, 0)[0]
         left = [key for key in self._stores[world.store] if not key.endswith("/$clock")]
@@ -760,7 +767,7 @@ class Exploration:
         """An action in words."""
         for slot in (0, 1):
             if action.endswith(str(slot)) and world.workers[slot] >= 0:
-                progress = self._progress[self._past_time(world.workers[slot], world.hours)]
+                progress = self._progress[self._past_time(world.workers[slot], world.ticks)]
                 return f"{action:8} {progress.task}: {progress.wanted or 'its end'}"
         return action
 
@@ -861,8 +868,11 @@ BOUNDED: Sequence[Plan] = [
     ("chain", Budget(early=1)),
     ("chain", Budget(crashes=1, drops=1)),
     ("chain", Budget(crashes=1, stops=1)),
-    ("closing", Budget(doubles=1, pauses=1)),
-    ("closing", Budget(crashes=1, stops=1)),
+    ("closing", Budget(doubles=1, stops=1)),
+    ("closing", Budget(crashes=1)),
+    ("retried", Budget(doubles=1, drops=1, pace=20)),
+    ("retried", Budget(pauses=1, stops=1, pace=20)),
+    ("retried", Budget(crashes=1, pace=20)),
 ]
 """What is explored in every run of the tests."""
 
@@ -884,7 +894,10 @@ LONG: Sequence[Plan] = [
     ),
     ("chain", Budget(crashes=2)),
     ("chain", Budget(doubles=1, drops=1, crashes=1)),
-    ("closing", Budget(crashes=1, pauses=1, stops=1)),
+    ("closing", Budget(crashes=1, stops=1)),
+    ("retried", Budget(crashes=1, doubles=1, pace=20)),
+    ("retried", Budget(crashes=1, pauses=1, pace=20)),
+    ("retried", Budget(crashes=1, stops=1, pace=20)),
 ]
 """What the long form explores."""
 
@@ -906,6 +919,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--flow", choices=FLOWS, help="this one, with the faults named")
     for name in LEFT:
         parser.add_argument(f"--{name}", type=int, default=0)
+    parser.add_argument("--pace", type=float, default=3600.0, help="seconds from one tick to the next")
     parser.add_argument("--no-losses", action="store_true", help="a crashed worker's message always comes again")
     parser.add_argument("--path", help="walk this path only, and print what happens")
     parser.add_argument("--mutant", help="with the fault of this name in mutants")
@@ -913,7 +927,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, help="stop each after so many states")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     chosen = parser.parse_args(arguments)
-    budget = Budget(**{name: getattr(chosen, name) for name in LEFT}, losses=not chosen.no_losses)
+    budget = Budget(**{name: getattr(chosen, name) for name in LEFT}, losses=not chosen.no_losses, pace=chosen.pace)
     variant = _mutant(chosen.mutant) if chosen.mutant else None
     if chosen.path:
         print(*replay(chosen.flow, budget, chosen.path.split(), variant), sep="\n")

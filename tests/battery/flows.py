@@ -12,6 +12,7 @@ from faasflow.engine.plan import results_by_id
 from faasflow.engine.position import Frame, FrameKind, Phase, Position, Step
 from faasflow.engine.split import condition_options, foreach_values
 from faasflow.graph import OperationKind
+from faasflow.graph.policy import Retry
 from tests.battery.checker import Expected
 from tests.battery.history import sha
 
@@ -19,11 +20,18 @@ Functions = Callable[[str, bytes], bytes]
 """Answers a call: the name of a function or a URL, and the body."""
 
 INPUT = b"in"
+FLAKY = "flaky"
+CALLBACK_URL = "http://target/told"
 
 
 def echo(name: str, body: bytes) -> bytes:
     """A function whose answer says who was called with what."""
     return name.encode() + b"(" + body + b")"
+
+
+def status_of(name: str, attempt: int) -> int:
+    """What a function answers."""
+    return 500 if name == FLAKY and attempt == 1 else 200
 
 
 def joined(results: dict[str, bytes]) -> bytes:
@@ -77,12 +85,21 @@ def closing(flow: Any, context: Any) -> None:
     flow.finally_(lambda state: None)
 
 
+def retried(flow: Any, context: Any) -> None:
+    """a → b, whose function fails at the first attempt"""
+    dag = flow.dag()
+    dag.node("a").apply("a")
+    dag.node("b").apply(FLAKY, retry=Retry(attempts=2, delay=1))
+    dag.edge("a", "b")
+
+
 FLOWS: Mapping[str, Callable[[Any, Any], None]] = {
     "chain": chain,
     "diamond": diamond,
     "foreach": foreach,
     "condition": condition,
     "closing": closing,
+    "retried": retried,
 }
 
 
