@@ -25,9 +25,16 @@ def test_nothing_is_left_of_an_ended_request_once_its_time_has_come() -> None:
     tester.run(b"x", request_id="old")
     tester.engine.start(b"x", request_id="running")
 
-    assert tester.engine.remove_expired(WEEK) == 3
+    assert tester.engine.tick().removed == 3
 
-    assert {key.split("/")[2] for key in tester.state.list("faasflow/")} == {"old", "running", "$requests"}
+    assert {key.split("/")[2] for key in tester.state.list("faasflow/")} == {
+        "old",
+        "running",
+        "$requests",
+        "$ended",
+        "$timers",
+        "$clock",
+    }
     assert {key.split("/")[2] for key in tester.data.list("faasflow/")} == {"old"}
     assert [row["request_id"] for row in tester.engine.requests()] == ["running", "old"]
     with pytest.raises(RequestNotFoundError):
@@ -39,7 +46,7 @@ def test_a_request_that_has_not_ended_is_kept_however_old() -> None:
     tester.engine.start(b"x", request_id="slow")
     tester.clock.advance(2 * WEEK)
 
-    assert tester.engine.remove_expired(WEEK) == 0
+    assert tester.engine.tick().removed == 0
     with pytest.raises(RequestConflictError, match="RUNNING"):
         tester.engine.remove("slow")
 
@@ -60,20 +67,27 @@ def test_removal_that_was_cut_off_is_completed_by_the_next() -> None:
 def test_an_entry_of_the_list_that_leads_nowhere_is_removed_too() -> None:
     tester = FlowTester(define)
     tester.run(b"x", request_id="r")
+    for key in tester.state.list("faasflow/flow/$requests/"):
+        tester.state.delete(key)
     tester.state.configure("flow", "r").cleanup()
     tester.clock.advance(WEEK + 1)
 
-    tester.engine.remove_expired(WEEK)
+    tester.engine.tick()
 
-    assert not tester.state.list("")
+    assert left(tester) == ["$clock"]
     assert not tester.data.list("")
 
 
-def test_more_than_a_batch_is_removed_batch_by_batch() -> None:
+def left(tester: FlowTester) -> list[str]:
+    """What is stored beside requests, by the last part of its keys."""
+    return [key.rpartition("/")[2] for key in tester.state.list("")]
+
+
+def test_more_than_a_batch_is_removed() -> None:
     tester = FlowTester(define)
-    for number in range(7):
+    for number in range(207):
         tester.run(b"x", request_id=str(number))
     tester.clock.advance(WEEK + 1)
 
-    assert [tester.engine.remove_expired(WEEK, limit=3) for _ in range(4)] == [3, 3, 1, 0]
-    assert not tester.state.list("")
+    assert tester.engine.tick().removed == 207
+    assert left(tester) == ["$clock"]

@@ -253,7 +253,7 @@ class Crashing(InProcessTransport):
     [lambda messages: messages, lambda messages: messages[:1], lambda messages: messages[1:], lambda messages: []],
     ids=["all", "the first", "all but the first", "none"],
 )
-def test_defect_34_a_crash_at_any_forward_is_repaired_by_the_message_that_comes_again(taken: Callable) -> None:
+def test_defect_34_a_crash_at_any_forward_is_repaired_by_the_clock(taken: Callable) -> None:
     forwards = 0
     for crash in range(1, 20):
         flow = Flow()
@@ -261,11 +261,12 @@ def test_defect_34_a_crash_at_any_forward_is_repaired_by_the_message_that_comes_
         tester = FlowTester(flow.define, transport=transport)
         start(tester)
         deliver_all(tester)
+        tester.settle()
         forwards = max(forwards, transport.count)
 
         assert tester.outcome("r").result == RESULT, crash
         assert flow.ran == ALL_ONCE, crash
-    assert forwards >= 6
+    assert forwards >= 5
 
 
 def test_defect_34_two_crashes_in_a_row_are_repaired_as_well() -> None:
@@ -286,18 +287,14 @@ def test_defect_35_a_successor_that_cannot_be_forwarded_ends_nothing_and_is_forw
     tester = FlowTester(flow.define, transport=Crashing(2, lambda messages: messages[:1]))
     start(tester)
     first = tester.transport.pending.popleft()
-    with pytest.raises(ForwardError):
-        tester.engine.deliver("r", first.body)
+    tester.engine.deliver("r", first.body)
 
     assert tester.engine.state("r") is RequestState.RUNNING
     assert len(tester.transport.pending) == 1
     tester.drain()
     with pytest.raises(TryAgainError):
         tester.engine.deliver("r", first.body)
-    tester.clock.advance(10)
-    tester.engine.deliver("r", first.body)
-    assert len(tester.transport.pending) == 2
-    tester.drain()
+    tester.settle()
     assert tester.outcome("r").result == RESULT
     assert flow.ran == ALL_ONCE
 
