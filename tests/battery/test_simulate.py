@@ -51,7 +51,8 @@ def test_a_store_whose_creations_overwrite_is_noticed_and_made_small(monkeypatch
     assert numbers.doubled
     told = explain(numbers.failures[0])
     assert f"python -m tests.battery.simulate --seed {numbers.failures[0]}\n" in told
-    assert "Smallest: " in told and "--without" in told
+    assert "Smallest: " in told
+    assert "--without" in told
 
 
 def test_a_queue_that_forgets_without_a_clock_that_repairs_is_noticed(monkeypatch):
