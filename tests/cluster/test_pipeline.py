@@ -127,8 +127,8 @@ def test_the_pipeline_writes_its_report_and_leaves_nothing_behind(
 
     state, data = open_state_store(settings.state_store), open_data_store(settings.data_store)
     assert state.list(f"faasflow/{FLOW}/")
-    build_engine(load_handler(HANDLER), settings).remove_expired(0)
-    assert not state.list(f"faasflow/{FLOW}/")
+    build_engine(load_handler(HANDLER), replace(settings, retention=0.0)).tick()
+    assert [key.rpartition("/")[2] for key in state.list(f"faasflow/{FLOW}/")] == ["$clock"]
     assert not data.list(f"faasflow/{FLOW}/")
     state.close()
     data.close()
