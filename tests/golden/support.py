@@ -21,6 +21,10 @@ MakeStep = Callable[[str], Callable[[bytes], bytes]]
 """`step("n1")` is a modifier that notes its input and wraps it: `n1(input)`."""
 
 
+class Crash(BaseException):
+    """The end of the process."""
+
+
 @dataclass(frozen=True)
 class Hop:
     """What one delivery, or the start, did: the steps that ran, each with its input; the keys it wrote to the ledger of
@@ -117,6 +121,6 @@ def is_done(tester: FlowTester, message: Forward) -> bool:
     """Deliver a message; False if it has to be delivered again."""
     try:
         tester.engine.deliver(message.request_id, message.body)
-    except (TryAgainError, ForwardError, StoreUnavailableError):
+    except (TryAgainError, ForwardError, StoreUnavailableError, Crash):
         return False
     return True

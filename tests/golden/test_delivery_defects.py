@@ -25,7 +25,9 @@ from faasflow.testing import FlowTester, InProcessTransport, Outcome, RequestSta
 from faasflow.testing.contracts import together
 from faasflow.testing.faults import FlakyStore, Operation
 from faasflow.testing.wrappers import StateStoreWrapper
-from tests.golden.support import deliver_all, deliver_together, is_done, shown
+from tests.golden.support import Crash, deliver_all, deliver_together, is_done, shown
+
+Taken = Callable[[Sequence[Forward]], Sequence[Forward]]
 
 RESULT = b"join(a=a(first(x));b=b(first(x));F=k=n(1);l=n(2);;)"
 ALL_ONCE = {"first": 1, "a": 1, "b": 1, "n1": 1, "n2": 1, "join": 1}
@@ -61,7 +63,7 @@ def start(tester: FlowTester) -> None:
     for _ in range(5):
         try:
             tester.engine.start(b"x", request_id="r")
-        except (StoreUnavailableError, ForwardError):
+        except (StoreUnavailableError, ForwardError, Crash):
             continue
         return
     raise AssertionError("The start was never answered.")
@@ -206,9 +208,6 @@ class Remembering(InProcessTransport):
 def test_defect_33_an_input_outlives_the_node_that_read_it() -> None:
     """The original deleted it before the node ran."""
 
-    class Crash(BaseException):
-        """The end of the process."""
-
     crashes = [True]
 
     def define(flow: Any, context: Any) -> None:
@@ -234,33 +233,66 @@ def test_defect_33_an_input_outlives_the_node_that_read_it() -> None:
 
 
 class Crashing(InProcessTransport):
-    """A queue that dies at one of its forwards: after it took all messages, only the first, or none."""
+    """A queue of which one forward is cut off by `error`: after it took all messages, only the first, or none."""
 
-    def __init__(self, crash: int, taken: Callable[[Sequence[Forward]], Sequence[Forward]]) -> None:
+    def __init__(self, crash: int, taken: Taken, error: BaseException) -> None:
         super().__init__()
-        self.crash, self.count, self.take = crash, 0, taken
+        self.crash, self.count, self.take, self.error = crash, 0, taken, error
 
     def forward(self, messages: Sequence[Forward]) -> None:
         self.count += 1
         if self.count == self.crash:
             super().forward(self.take(messages))
-            raise ForwardError("The connection was lost.")
+            raise self.error
         super().forward(messages)
 
 
-@pytest.mark.parametrize(
+some_are_taken = pytest.mark.parametrize(
     "taken",
     [lambda messages: messages, lambda messages: messages[:1], lambda messages: messages[1:], lambda messages: []],
     ids=["all", "the first", "all but the first", "none"],
 )
-def test_defect_34_a_crash_at_any_forward_is_repaired_by_the_clock(taken: Callable) -> None:
+
+
+@some_are_taken
+def test_defect_34_a_crash_at_any_forward_is_repaired_by_the_message_that_comes_again(taken: Taken) -> None:
     forwards = 0
     for crash in range(1, 20):
         flow = Flow()
-        transport = Crashing(crash, taken)
+        transport = Crashing(crash, taken, Crash())
         tester = FlowTester(flow.define, transport=transport)
         start(tester)
         deliver_all(tester)
+        forwards = max(forwards, transport.count)
+
+        assert tester.outcome("r").result == RESULT, crash
+        assert flow.ran == ALL_ONCE, crash
+    assert forwards >= 6
+
+
+@some_are_taken
+def test_defect_34_a_crash_after_which_no_message_comes_again_is_repaired_by_the_clock(taken: Taken) -> None:
+    for crash in range(1, 20):
+        flow = Flow()
+        tester = FlowTester(flow.define, transport=Crashing(crash, taken, Crash()))
+        with suppress(Crash):
+            tester.engine.start(b"x", request_id="r")
+        while tester.transport.pending:
+            is_done(tester, tester.transport.pending.popleft())
+        tester.settle()
+
+        assert tester.outcome("r").result == RESULT, crash
+        assert flow.ran == ALL_ONCE, crash
+
+
+@some_are_taken
+def test_defect_34_a_forward_that_was_refused_is_repeated_by_the_clock(taken: Taken) -> None:
+    forwards = 0
+    for crash in range(1, 20):
+        flow = Flow()
+        transport = Crashing(crash, taken, ForwardError("The connection was lost."))
+        tester = FlowTester(flow.define, transport=transport)
+        assert tester.engine.start(b"x", request_id="r").state is RequestState.RUNNING
         tester.settle()
         forwards = max(forwards, transport.count)
 
@@ -284,7 +316,7 @@ def test_defect_34_two_crashes_in_a_row_are_repaired_as_well() -> None:
 
 def test_defect_35_a_successor_that_cannot_be_forwarded_ends_nothing_and_is_forwarded_later() -> None:
     flow = Flow()
-    tester = FlowTester(flow.define, transport=Crashing(2, lambda messages: messages[:1]))
+    tester = FlowTester(flow.define, transport=Crashing(2, lambda messages: messages[:1], ForwardError("lost")))
     start(tester)
     first = tester.transport.pending.popleft()
     tester.engine.deliver("r", first.body)
