@@ -8,7 +8,6 @@ the end of the request and not of every hop, and `flush` comes at the end of eve
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +47,9 @@ class EventHandler:
     def init(self) -> None:
         """The process is about to serve."""
 
-    def configure(self, flow: str, request_id: str) -> Self:
-        """Who is told of one delivery, from its first event to `flush`; this handler, unless it keeps something for each
-        delivery."""
+    def configure(self, flow: str, request_id: str) -> EventHandler:
+        """Who is told of one delivery, from its first event to `flush`; this handler, unless it keeps something for
+        each."""
         return self
 
     def report_request_start(self, event: Event) -> None:
