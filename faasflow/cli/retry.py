@@ -13,14 +13,13 @@ import click
 
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import is_terminal, note, report_error, show
+from faasflow.cli.finding import flow_of
 from faasflow.cli.options import age, remote_options
-from faasflow.errors import FaasflowError, RequestConflictError, RequestNotFoundError
+from faasflow.errors import FaasflowError, RequestConflictError
 
 if TYPE_CHECKING:
     from faasflow.cli.dead_letters import DeadLetter
     from faasflow.cli.remote import Remote
-
-_UNKNOWN = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def retry(
     """
     _check_use(request, is_all, given, (error, since, before))
     if request is not None:
-        name = flow or _flow_of(remote, request)
+        name = flow or flow_of(remote, request)
         if dry_run:
             _show_one(remote, name, request, node or "")
         else:
@@ -114,22 +113,6 @@ def _input(given: BinaryIO | None) -> bytes:
     if given is not None and not data:
         raise click.BadParameter("It is empty. Without it the node has the input it had.", param_hint="'--input'")
     return data
-
-
-def _flow_of(remote: Remote, request: str) -> str:
-    """The one flow of the gateway that knows a request."""
-    from faasflow.cli.remote import checked
-
-    answers = {flow: remote.call(flow, method="GET", query=urlencode({"state": request})) for flow in remote.flows()}
-    knowing = [flow for flow, answer in answers.items() if answer.ok]
-    if len(knowing) > 1:
-        raise click.UsageError(f"Request {request!r} is known to {', '.join(knowing)}. Say which with --flow.")
-    if knowing:
-        return knowing[0]
-    for answer in answers.values():
-        if answer.status_code != _UNKNOWN:
-            checked(answer)
-    raise RequestNotFoundError(f"No flow of {remote.url} knows request {request!r}.", hint="See: faasflow dead-letters")
 
 
 def _show_one(remote: Remote, flow: str, request: str, node: str) -> None:
