@@ -26,7 +26,7 @@ from faasflow.testing.contracts import DataStoreContract, together
 from tests.servers.certificates import Certificates
 from tests.servers.fixtures import Run
 from tests.servers.seaweed import SeaweedServer
-from tests.support import free_port
+from tests.support import free_port, wait_until
 
 MEGABYTE = 1024 * 1024
 SECRET = "hunter2hunter2"
@@ -214,8 +214,10 @@ def test_a_server_that_was_killed_is_used_again_when_it_is_back(run_server: Run[
     with pytest.raises(StoreUnavailableError):
         store.get("key/0")
     server.start()
+    # It lists before it has found all of its volumes again, and until then says that it cannot read.
+    found = wait_until(lambda: [store.get(f"key/{number}") for number in range(4)], "all values to be read again")
+    assert found == [large + b"%d" % number for number in range(4)]
     assert store.list("") == [f"key/{number}" for number in range(4)]
-    assert [store.get(f"key/{number}") for number in range(4)] == [large + b"%d" % number for number in range(4)]
     store.close()
 
 
