@@ -8,7 +8,7 @@ from __future__ import annotations
 from faasflow.config.gateway import GATEWAY_DISPATCHER, gateway_access
 from faasflow.config.reader import Reading, Source
 from faasflow.config.settings import HMAC_SECRET, Inspection, Settings, inspect, names_flow
-from faasflow.config.text import masked, parse_age, parse_duration, without_tokens
+from faasflow.config.text import masked, parse_age, parse_duration, parse_time, without_tokens
 
 __all__ = [
     "GATEWAY_DISPATCHER",
@@ -23,5 +23,6 @@ __all__ = [
     "names_flow",
     "parse_age",
     "parse_duration",
+    "parse_time",
     "without_tokens",
 ]

@@ -1,14 +1,16 @@
-"""How single values are written and shown: durations, and URLs without what is secret in them."""
+"""How single values are written and shown: durations, times, and URLs without what is secret in them."""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 DAY = 86400.0
 HIDDEN = "****"
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d+)?)([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
 _DAYS = re.compile(r"(\d+(?:\.\d+)?)d(.*)", re.ASCII)
 
 
@@ -30,6 +32,21 @@ def parse_age(text: str) -> float | None:
         return parse_duration(text)
     rest = parse_duration(days[2]) if days[2] else 0.0
     return None if rest is None else float(days[1]) * DAY + rest
+
+
+def parse_time(text: str) -> float | None:
+    """A time as seconds since the epoch, from just that or from RFC 3339; `None` if it is neither. In a query the `+`
+    of a time zone may have become a space."""
+    text = text.strip()
+    if re.fullmatch(r"\d{1,12}(\.\d+)?", text, re.ASCII):
+        return float(text)
+    parts = _TIME.fullmatch(text)
+    if parts is None:
+        return None
+    try:
+        return datetime.fromisoformat(f"{parts[1]}T{parts[2]}{parts[3].replace(' ', '+').upper()}").timestamp()
+    except ValueError:  # such as a month 13
+        return None
 
 
 def masked(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
 from faasflow.engine.records import Failure, RequestRecord, dump, load
 from faasflow.engine.redrive import Redrive, watched
-from faasflow.engine.timers import failed_prefix
+from faasflow.engine.timers import failed_prefix, newest_first
 from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
@@ -30,8 +31,15 @@ from faasflow.errors import (
     TryAgainError,
 )
 from faasflow.naming import IdMaker, request_prefix
+from faasflow.scope import Scope, entered
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_ID = 1024
+_MOST_SEEN = 1000
+_SPARSE_PART = 200
+# What any store reads in one go. A list need not be of one moment, which a busy store may have to be asked twice for.
+_READ_TOGETHER = 64
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.5
 
@@ -46,6 +54,14 @@ class Answer:
     state: RequestState
     body: bytes | None = None
     failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list. `next` is where the following part begins, `None` at the end."""
+
+    rows: list[dict[str, object]]
+    next: str | None
 
 
 class Engine:
@@ -68,9 +84,17 @@ class Engine:
         """The flow's graph for a request with this query; `DefinitionError` if it has a mistake."""
         return self._parts.define(Context(self.flow, "", query))
 
-    def start(self, body: bytes, *, query: str = "", request_id: str = "", callback: str = "") -> Answer:
+    def start(
+        self,
+        body: bytes,
+        *,
+        query: str = "",
+        request_id: str = "",
+        callback: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Start a request. When it returns, the request is safe: ended, for a flow of one synchronous node; else
-        recorded, with its first message in the queue.
+        recorded, with its first message in the queue. `headers` are the caller's, for event handlers to look at.
 
         The same id and body again give the same answer; another body is a `RequestConflictError`.
         """
@@ -88,14 +112,19 @@ class Engine:
             query=query,
             callback=callback,
         )
-        record = self._watched(record, definition)
-        work = self._executor.work(Message(id, plan.first_step(definition), query, payload), context, definition)
+        step = plan.first_step(definition)
+        work = self._executor.work(Message(id, step, query, payload), context, definition)
+        work.reports.tell("request_start", headers=dict(headers or {}))
+        trace = work.reports.tell_of("execution_forward", step)
+        work.message = msgspec.structs.replace(work.message, trace=trace)
+        record = self._watched(msgspec.structs.replace(record, trace=trace), definition)
         work.extra = {INPUT: dump(payload)}
-        if definition.is_single_node and not request_id:
-            return self._run_now(work, record)
-        if work.ledger.start(record, work.extra):
-            return self._begin(work)
-        return self._repeat(work, record)
+        with entered(Scope(self.flow, id)):
+            if definition.is_single_node and not request_id:
+                return self._run_now(work, record)
+            if work.ledger.start(record, work.extra):
+                return self._begin(work)
+            return self._repeat(work, record)
 
     def wait(self, request_id: str, seconds: float) -> Answer:
         """What is known of a request once it has ended, or after `seconds`."""
@@ -169,19 +198,35 @@ class Engine:
         self._clock.remove(request_id, record)
 
     def requests(
-        self, *, limit: int = 100, after: str = "", state: RequestState | None = None
-    ) -> list[dict[str, object]]:
-        """The newest requests, for JSON, of one `state` or all; `after` is the `cursor` of the last one seen."""
-        if state is RequestState.FAILED:
-            rows = self._listed(failed_prefix(self.flow), limit, after, state)
+        self,
+        *,
+        limit: int = 100,
+        after: str = "",
+        states: Collection[RequestState] = (),
+        since: float = 0.0,
+        before: float = float("inf"),
+    ) -> Page:
+        """The newest requests, for JSON: those in one of `states` (of any, if none is given) that were created at
+        `since` or later, and earlier than `before`, in seconds since the epoch. `after` is the `next` of the page
+        before, or the `cursor` of the last row seen. FAILED alone is ordered by when they failed.
+
+        At most 1000 requests are looked at: a page may have fewer rows than `limit`, and others behind it."""
+
+        def fits(record: RequestRecord) -> bool:
+            return since <= record.created < before and (not states or record.state in states)
+
+        if set(states) == {RequestState.FAILED}:
+            prefix = failed_prefix(self.flow)
         else:
-            rows = self._listed(index_prefix(self.flow), limit, after, state)
-        return [{"request_id": id, **_row(record), "cursor": cursor} for id, record, cursor in rows]
+            prefix = index_prefix(self.flow)
+            after = max(after, newest_first(before)) if before != float("inf") else after
+        rows, follows = self._listed(prefix, limit, after, fits, since=since, is_sparse=bool(states))
+        return Page([{"request_id": id, **_row(record), "cursor": cursor} for id, record, cursor in rows], follows)
 
     def dead_letters(self, *, limit: int = 100, after: str = "") -> list[dict[str, object]]:
         """The requests that failed for good, the last first, and those whose callback was given up, for JSON; `after`
         as in `requests`."""
-        rows = self._listed(failed_prefix(self.flow), limit, after, None)
+        rows, _ = self._listed(failed_prefix(self.flow), limit, after, lambda record: True)
         return [{"request_id": id, **_row(record), **_reason(record), "cursor": cursor} for id, record, cursor in rows]
 
     def tick(self, *, limit: int = 100) -> Tick:
@@ -211,22 +256,40 @@ class Engine:
         return self._redrive.retry(request_id, self._request(request_id), node=node, input=input)
 
     def _listed(
-        self, prefix: str, limit: int, after: str, state: RequestState | None
-    ) -> list[tuple[str, RequestRecord, str]]:
-        """The requests of a list, with where each stands in it, until there are `limit` of that state."""
+        self,
+        prefix: str,
+        limit: int,
+        after: str,
+        fits: Callable[[RequestRecord], bool],
+        *,
+        since: float = 0.0,
+        is_sparse: bool = False,
+    ) -> tuple[list[tuple[str, RequestRecord, str]], str | None]:
+        """The requests of a list that fit, with where each stands in it, and behind which cursor others may follow. The
+        list is that of times of `since` or later; where few of it may fit, it `is_sparse`."""
         found: list[tuple[str, RequestRecord, str]] = []
-        after = prefix + after if after else ""
-        while len(found) < limit:
-            listed = self._parts.state.list(prefix, after=after, limit=limit)
-            records = self._records(id.decode() for id in listed.values())
-            for key, id in listed.items():
-                record = records.get(id.decode())
-                if record is not None and state in (None, record.state):
-                    found.append((id.decode(), record, key.removeprefix(prefix)))
-            if len(listed) < limit:
+        seen, last = 0, newest_first(since)
+        for cursor, id, record in self._walk(prefix, after, max(limit + 1, _SPARSE_PART if is_sparse else 0)):
+            if cursor[: len(last)] > last:
                 break
-            after = next(reversed(listed))
-        return found[:limit]
+            if len(found) == limit or seen == _MOST_SEEN:
+                return found, after
+            seen, after = seen + 1, cursor
+            if record is not None and fits(record):
+                found.append((id, record, cursor))
+        return found, None
+
+    def _walk(self, prefix: str, after: str, size: int) -> Iterator[tuple[str, str, RequestRecord | None]]:
+        """What stands in a list, with its cursors, read `size` at a time."""
+        while True:
+            listed = list(self._parts.state.list(prefix, after=prefix + after if after else "", limit=size).items())
+            for start in range(0, len(listed), _READ_TOGETHER):
+                part = [(key.removeprefix(prefix), id.decode()) for key, id in listed[start : start + _READ_TOGETHER]]
+                records = self._records(id for _, id in part)
+                yield from ((cursor, id, records.get(id)) for cursor, id in part)
+            if len(listed) < size:
+                return
+            after = listed[-1][0].removeprefix(prefix)
 
     def _records(self, ids: Iterable[str]) -> dict[str, RequestRecord]:
         keys = {request_prefix(self.flow, id) + REQUEST: id for id in ids}
@@ -238,17 +301,19 @@ class Engine:
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
-        with self._later(work, is_recorded=False):
+        with work.delivering(), self._later(work, is_recorded=False):
             self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
         return self._now(work)
 
     def _begin(self, work: Work) -> Answer:
         work.extra = {}
-        if work.definition.is_single_node:
-            with self._later(work):
-                self._executor.advance(work)
-            return self._now(work)
-        self._parts.send(work.ledger, [work.message])
+        logger.info("The request was started.")
+        with work.delivering():
+            if work.definition.is_single_node:
+                with self._later(work):
+                    self._executor.advance(work)
+                return self._now(work)
+            self._parts.send(work.ledger, [work.message])
         return Answer(work.message.request_id, RequestState.RUNNING)
 
     def _repeat(self, work: Work, record: RequestRecord) -> Answer:
@@ -301,6 +366,8 @@ class Engine:
                 return stored
             change = self._changed(stored.record, state)
             if ledger.commit(stored, create={}, change=change).is_done:
+                with entered(Scope(self.flow, request_id)):
+                    logger.info("The request is %s now, by %s.", state, command)
                 return StoredRequest(change, None)
 
     def _changed(self, record: RequestRecord, state: RequestState) -> RequestRecord:
@@ -312,12 +379,18 @@ class Engine:
         record = stored.record
         context = Context(self.flow, request_id, record.query)
         definition = self._parts.define(context)
-        run = self._closing.run if stored.version is None else self._closing.run_again
-        try:
-            run(request_id, record, definition, context)
-        except TryAgainError:
-            message = Message(request_id, plan.first_step(definition), record.query, run=record.run)
-            self._parts.send(self._parts.ledger(request_id), [message])
+        message = Message(request_id, plan.first_step(definition), record.query, run=record.run, trace=record.trace)
+        work = self._executor.work(message, context, definition)
+        with work.delivering():
+            try:
+                if stored.version is None:
+                    work.reports.go_on(message.step, record.trace)
+                    work.reports.tell("request_end", state=record.state)
+                    self._closing.run(work, record)
+                else:
+                    self._closing.run_again(work, record)
+            except TryAgainError:
+                self._parts.send(work.ledger, [message])
 
     def _request(self, request_id: str) -> StoredRequest:
         return _known(request_id, self._parts.ledger(request_id).read())
@@ -333,7 +406,14 @@ def _known(request_id: str, snapshot: Snapshot) -> StoredRequest:
 
 
 def _row(record: RequestRecord) -> dict[str, object]:
-    return {"state": record.state, "created": record.created, "ended": record.ended}
+    failure = record.failure
+    return {
+        "state": record.state,
+        "created": record.created,
+        "ended": record.ended,
+        "node": failure.node if failure else None,
+        "error_type": failure.error_type if failure else None,
+    }
 
 
 def _reason(record: RequestRecord) -> dict[str, object]:

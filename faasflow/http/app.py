@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from faasflow.config import Settings, parse_duration
+from faasflow.config import Settings, parse_duration, parse_time
 from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
 from faasflow.engine.lifecycle import RequestState
@@ -176,8 +176,14 @@ class _Front:
         return answered(self._wait(self._engine.answer(id), seconds))
 
     def _list(self) -> Response:
-        rows = self._engine.requests(limit=_limit(), after=request.args.get("after", ""), state=_wanted_state())
-        return json_response({"flow": self._engine.flow, "requests": rows})
+        page = self._engine.requests(
+            limit=_limit(),
+            after=request.args.get("after", ""),
+            states=_wanted_states(),
+            since=_time("since", 0.0),
+            before=_time("before", float("inf")),
+        )
+        return json_response({"flow": self._engine.flow, "requests": page.rows, "next": page.next})
 
     def _dead_letters(self) -> Response:
         rows = self._engine.dead_letters(limit=_limit(), after=request.args.get("after", ""))
@@ -240,13 +246,24 @@ def _limit() -> int:
     return int(text)
 
 
-def _wanted_state() -> RequestState | None:
-    text = request.args.get("state", "").upper()
-    if not text:
-        return None
-    if text not in RequestState.__members__:
-        raise BadRequestError(f"The state {text!r} is none. Use one of {', '.join(RequestState)}.")
-    return RequestState[text]
+def _wanted_states() -> set[RequestState]:
+    words = [word.strip().upper() for text in request.args.getlist("state") for word in text.split(",")]
+    names = [word for word in words if word]
+    for name in names:
+        if name not in RequestState.__members__:
+            raise BadRequestError(f"The state {name!r} is none. Use one of {', '.join(RequestState)}.")
+    return {RequestState[name] for name in names}
+
+
+def _time(name: str, default: float) -> float:
+    text = request.args.get(name, "")
+    seconds = parse_time(text) if text else default
+    if seconds is None:
+        raise BadRequestError(
+            f"The time {name}={text!r} is not understood.",
+            hint="Write seconds since the epoch, or RFC 3339 like 2026-01-31T12:00:00Z.",
+        )
+    return seconds
 
 
 def _longest_wait(settings: Settings | None) -> float:

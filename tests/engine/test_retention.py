@@ -36,7 +36,7 @@ def test_nothing_is_left_of_an_ended_request_once_its_time_has_come() -> None:
         "$clock",
     }
     assert {key.split("/")[2] for key in tester.data.list("faasflow/")} == {"old"}
-    assert [row["request_id"] for row in tester.engine.requests()] == ["running", "old"]
+    assert [row["request_id"] for row in tester.engine.requests().rows] == ["running", "old"]
     with pytest.raises(RequestNotFoundError):
         tester.engine.state("old-1")
 

@@ -78,7 +78,7 @@ def test_a_handler_brings_its_own_stores() -> None:
 def test_an_override_that_gives_nothing_means_the_configured_store() -> None:
     handler = Handler(define=define, override_state_store=lambda: None, override_data_store=lambda: None)
 
-    assert build_engine(handler, settings(), transport=InProcessTransport()).requests() == []
+    assert build_engine(handler, settings(), transport=InProcessTransport()).requests().rows == []
 
 
 def test_an_override_that_fails_is_told_by_name() -> None:
@@ -138,12 +138,12 @@ def test_an_engine_is_given_the_times_of_the_settings() -> None:
         engine.deliver("r1", message.body)
     clock.advance(990)
     engine.tick()
-    kept = len(engine.requests())
+    kept = len(engine.requests().rows)
     clock.advance(600)
     engine.tick()
 
     assert repaired == [0, 0, 1, 0]
-    assert (kept, len(engine.requests())) == (1, 0)
+    assert (kept, len(engine.requests().rows)) == (1, 0)
 
 
 class Recorder(Ticker):
