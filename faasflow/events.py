@@ -86,7 +86,7 @@ class EventHandler:
         """An operation has failed."""
 
     def flush(self) -> None:
-        """The delivery is over."""
+        """The delivery is over. A node that was started and did not end is run again by another delivery."""
 
     def close(self) -> None:
         """The process ends. Whatever is kept is to be delivered now, within a few seconds."""

@@ -276,8 +276,9 @@ class FlowClock:
         work = self._executor.work(
             Message(request_id, first_step(definition), record.query, run=record.run), context, definition
         )
-        if self._executor.overdue(work, stored) or self._executor.changed(work, stored):
-            return 0, now + self._parts.repair_after
+        with work.delivering():
+            if self._executor.overdue(work, stored) or self._executor.changed(work, stored):
+                return 0, now + self._parts.repair_after
         keys = set(work.ledger.keys())
         if any(key.startswith(PARKED) for key in keys):
             self._parts.unpark_all(work.ledger, request_id)

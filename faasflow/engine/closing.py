@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,15 +20,15 @@ from faasflow.codec import encode
 from faasflow.engine import callback
 from faasflow.engine.attempts import Attempts, failure_of
 from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
-from faasflow.engine.context import Context
 from faasflow.engine.leases import Running
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import NodeState, RequestState
 from faasflow.engine.parts import Parts
-from faasflow.engine.payload import EMPTY, Payload
+from faasflow.engine.payload import Payload
 from faasflow.engine.position import Phase, Position, Step
 from faasflow.engine.records import AttemptRecord, Failure, NodeRecord, RequestRecord, dump, load, node_error
 from faasflow.engine.timers import forward_timer
+from faasflow.engine.work import Work
 from faasflow.errors import (
     CallError,
     CallTimeoutError,
@@ -39,6 +41,7 @@ from faasflow.errors import (
 from faasflow.graph.policy import Retry
 from faasflow.naming import header_text
 from faasflow.ports import OutgoingCall
+from faasflow.scope import Scope, entered
 
 logger = logging.getLogger(__name__)
 
@@ -74,49 +77,48 @@ def ended(
     return msgspec.structs.replace(record, state=state, ended=now, result=result, failure=failure, closing=names)
 
 
+@dataclass(slots=True)
+class _Told:
+    """What is to be told of a closing step."""
+
+    error: BaseException | None = None
+    state: NodeState = NodeState.FAILED
+
+
 class Closing:
     """Runs the closing steps of ended requests."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def run(
-        self,
-        request_id: str,
-        record: RequestRecord,
-        definition: graph.Definition,
-        context: Context,
-        error: BaseException | None = None,
-    ) -> None:
-        """Run and record the closing steps that are not recorded, for one who has just ended the request. A callback
-        that is not taken is tried again by the clock."""
-        ledger = self._parts.ledger(request_id)
-        for name, known in self._missing(ledger, record).items():
+    def run(self, work: Work, record: RequestRecord, error: BaseException | None = None) -> None:
+        """Run and record the closing steps that are not recorded, for one who has just ended the request in the
+        delivery of `work`. A callback that is not taken is tried again by the clock."""
+        for name, known in self._missing(work.ledger, record).items():
             started = self._parts.clock.now()
-            running = Running(ledger, None, _lease(name), 1, started)
+            running = Running(work.ledger, None, _lease(name), 1, started)
             self._parts.leases.take_over(running, known.get(_lease(name)))
-            work = self._work(name, request_id, record, definition, context, error)
             attempts = closing_attempts(name, known)
             if name.startswith(CALLBACK):
                 if attempts.last is None or attempts.last.next <= started:
-                    self._tell(request_id, record, ledger, name, work, attempts)
+                    self._tell(work, record, name, attempts)
                 continue
             with self._parts.leases.working(running):
-                outcome = self._outcome(request_id, name, work, started)
-            ledger.create(_key(name), dump(outcome), delete=[_lease(name)] if running.held else [])
+                outcome = self._outcome(work, record, name, error, started)
+            work.ledger.create(_key(name), dump(outcome), delete=[_lease(name)] if running.held else [])
 
-    def run_again(self, request_id: str, record: RequestRecord, definition: graph.Definition, context: Context) -> None:
+    def run_again(self, work: Work, record: RequestRecord) -> None:
         """`run`, for one who finds the request ended. Two at a time would call a handler twice: as long as who ended it
         may still be at it, `TryAgainError` asks for a repetition. A callback may come twice, it has an event id."""
         recent = self._parts.clock.now() - (record.ended or 0.0) < self._parts.repair_delay
-        missing = self._missing(self._parts.ledger(request_id), record)
+        missing = self._missing(work.ledger, record)
         if recent and not all(name.startswith(CALLBACK) for name in missing):
             raise TryAgainError(
-                f"What runs after the end of request {request_id!r} is not recorded yet.",
+                f"What runs after the end of request {work.request_id!r} is not recorded yet.",
                 retry_after=self._parts.repair_delay,
             )
         if missing:
-            self.run(request_id, record, definition, context)
+            self.run(work, record)
 
     def waiting(self, request_id: str, record: RequestRecord) -> list[float]:
         """Since when each closing step that is not recorded could be run: the end, the end of its lease, or the time of
@@ -149,19 +151,13 @@ class Closing:
             return None
         return self._parts.payloads(request_id).load(outcome.result) or None
 
-    def _work(
-        self,
-        name: str,
-        request_id: str,
-        record: RequestRecord,
-        definition: graph.Definition,
-        context: Context,
-        error: BaseException | None,
+    def _handler(
+        self, work: Work, record: RequestRecord, name: str, error: BaseException | None
     ) -> Callable[[], bytes]:
-        if name.startswith(CALLBACK):
-            return lambda: self._call_back(request_id, record, name)
+        """The handler's own code that runs as this step."""
+        definition, context = work.definition, work.context
         root = Step(Position((), definition.root.start), Phase.NODE)
-        context._bind(self._parts.ledger(request_id), self._parts.payloads(request_id), definition, root)
+        context._bind(work.ledger, work.payloads, definition, root)
         context.node, context.node_input, context.state = "", {}, record.state.outcome
         if name.startswith(FINALLY):
             assert definition.finally_ is not None
@@ -171,56 +167,81 @@ class Closing:
         reason = node_error(record.failure, error)
         return lambda: encode(definition.on_failure(reason), "on_failure")  # type: ignore[misc]
 
-    def _outcome(self, request_id: str, name: str, work: Callable[[], bytes], started: float) -> NodeRecord:
-        state, result, failure = NodeState.FINISHED, EMPTY, None
-        try:
-            result = self._parts.payloads(request_id).store(f"result/{name}", work())
-        except (StoreUnavailableError, TryAgainError):
-            raise
-        except (Exception, SystemExit) as error:
-            # The record says more: an exception of the handler may quote what it was given, which is not for a log.
-            logger.warning("Request %s: %s failed with %s.", request_id, name, type(error).__name__)
-            state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=1)
-        return NodeRecord(state, started, self._parts.clock.now(), result=result, failure=failure)
+    def _outcome(
+        self, work: Work, record: RequestRecord, name: str, error: BaseException | None, started: float
+    ) -> NodeRecord:
+        handler = self._handler(work, record, name, error)
+        with self._told(work, record, name, 1) as told:
+            try:
+                result = work.payloads.store(f"result/{name}", handler())
+            except (StoreUnavailableError, TryAgainError):
+                raise
+            except (Exception, SystemExit) as failed:
+                told.error = failed
+                failure = failure_of(_step(name), failed, attempt=1)
+                return NodeRecord(NodeState.FAILED, started, self._parts.clock.now(), failure=failure)
+        return NodeRecord(NodeState.FINISHED, started, self._parts.clock.now(), result=result)
 
-    def _tell(
-        self,
-        request_id: str,
-        record: RequestRecord,
-        ledger: Ledger,
-        name: str,
-        work: Callable[[], bytes],
-        attempts: Attempts,
-    ) -> None:
+    def _tell(self, work: Work, record: RequestRecord, name: str, attempts: Attempts) -> None:
         """Call back; when that fails, set the timer of the next attempt, or after the last make it a dead letter."""
         started, number = self._parts.clock.now(), len(attempts.failed) + 1
         state, failure, wait = NodeState.FINISHED, None, None
-        try:
-            work()
-        except StoreUnavailableError:
-            raise
-        except FaasflowError as error:
-            logger.warning("Request %s: attempt %d of its callback failed: %s", request_id, number, error)
-            state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=number)
-            if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
-                wait = CALLBACK_RETRY.wait(number, chance=self._parts.chance())
+        with self._told(work, record, name, number) as told:
+            try:
+                self._call_back(work, record, name, number)
+            except StoreUnavailableError:
+                raise
+            except FaasflowError as error:
+                told.error = error
+                state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=number)
+                if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
+                    told.state = NodeState.RETRYING
+                    wait = CALLBACK_RETRY.wait(number, chance=self._parts.chance())
         now = self._parts.clock.now()
         if wait is None or failure is None:
             outcome = NodeRecord(state, started, now, number, failure=failure)
-            ledger.create(_key(name), dump(outcome), dead=record if failure is not None else None)
+            work.ledger.create(_key(name), dump(outcome), dead=record if failure is not None else None)
             return
         attempt = AttemptRecord(started, now, failure, now + wait, record.run)
-        timer = forward_timer(request_id, _step(name), attempt.next, attempt=number + 1, run=record.run)
-        ledger.create(f"{_attempts(name)}{number}", dump(attempt), timers=[timer])
+        timer = forward_timer(work.request_id, _step(name), attempt.next, attempt=number + 1, run=record.run)
+        work.ledger.create(f"{_attempts(name)}{number}", dump(attempt), timers=[timer])
         self._parts.on_timer(attempt.next)
 
-    def _call_back(self, request_id: str, record: RequestRecord, name: str) -> bytes:
+    @contextmanager
+    def _told(self, work: Work, record: RequestRecord, name: str, attempt: int) -> Iterator[_Told]:
+        """Log a closing step and tell event handlers of it."""
+        step, told, started = _step(name), _Told(), self._parts.clock.now()
+        with entered(Scope(work.context.name, work.request_id, name, attempt)):
+            work.reports.go_on(step, record.trace)
+            work.reports.tell_of("node_start", step, attempt=attempt)
+            yield told
+            spent = max(0.0, self._parts.clock.now() - started)
+            if told.error is None:
+                logger.info("%s ended: FINISHED in %.3f s.", name, spent)
+                work.reports.tell_of("node_end", step, attempt=attempt, state=NodeState.FINISHED)
+            else:
+                # The record says more: an exception of the handler may quote what it was given, which is not for a log.
+                why = type(told.error).__name__
+                logger.warning("%s ended: %s with %s in %.3f s.", name, told.state, why, spent)
+                work.reports.tell_of("node_failure", step, attempt=attempt, state=told.state, error=told.error)
+
+    def _call_back(self, work: Work, record: RequestRecord, name: str, attempt: int) -> None:
+        what = {"operation": f"callback to {urlsplit(record.callback).hostname}", "attempt": attempt}
+        headers = work.reports.tell_of("operation_start", _step(name), **what)
+        try:
+            self._send(work.request_id, record, name, headers)
+        except FaasflowError as error:
+            work.reports.tell_of("operation_failure", _step(name), error=error, **what)
+            raise
+        work.reports.tell_of("operation_end", _step(name), **what)
+
+    def _send(self, request_id: str, record: RequestRecord, name: str, headers: Mapping[str, str]) -> None:
         callback.check_target(record.callback, self._parts.callback_allow)
         body = self._callback_body(request_id, record)
         call = OutgoingCall(
             method="POST",
             url=record.callback,
-            headers=self._callback_headers(request_id, record, name, body),
+            headers={**headers, **self._callback_headers(request_id, record, name, body)},
             query=[],
             body=body,
             timeout=self._parts.call_timeout,
@@ -230,10 +251,9 @@ class Closing:
         except TransportError as error:
             # Without the error's own text: a path of the callback's URL may be as good as a password.
             reason = "in time" if isinstance(error, CallTimeoutError) else "at all"
-            raise TransportError(f"{_told(request_id, record)} was not answered {reason}.") from None
+            raise TransportError(f"{_callback(request_id, record)} was not answered {reason}.") from None
         if not response.is_success:
-            raise CallError(f"{_told(request_id, record)} was answered {response.status}.", code=response.status)
-        return b""
+            raise CallError(f"{_callback(request_id, record)} was answered {response.status}.", code=response.status)
 
     def _callback_body(self, request_id: str, record: RequestRecord) -> bytes:
         if record.result is not None:
@@ -268,7 +288,7 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _told(request_id: str, record: RequestRecord) -> str:
+def _callback(request_id: str, record: RequestRecord) -> str:
     return f"The callback of request {request_id!r} to {urlsplit(record.callback).hostname!r}"
 
 

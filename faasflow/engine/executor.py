@@ -44,6 +44,7 @@ from faasflow.errors import (
     StoreUnavailableError,
     TryAgainError,
 )
+from faasflow.scope import Scope, entered
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Executor:
             context=context,
             ledger=parts.ledger(message.request_id),
             payloads=parts.payloads(message.request_id),
+            reports=parts.reports(message.request_id),
             started=parts.clock.now(),
         )
 
@@ -81,7 +83,9 @@ class Executor:
     def deliver(self, message: Message) -> None:
         """Carry out one delivery. When it returns, the outcome is in the ledger and what follows is in the queue, or
         left to the clock; `TryAgainError`, `StoreUnavailableError` or `ForwardError` ask for the same message again."""
-        self.advance(self.defined(message))
+        work = self.defined(message)
+        with work.delivering():
+            self.advance(work)
 
     def advance(self, work: Work) -> None:
         """Do what the ledger says is to be done for the step of `work`."""
@@ -92,11 +96,11 @@ class Executor:
         snapshot = work.ledger.read(*needs)
         request = snapshot.request
         if request is None:
-            logger.info("Request %s is not known (any more); its message for %s ends here.", *_names(work))
+            logger.info("The request is not known (any more); its message for %s ends here.", work.step)
         elif request.record.state.has_ended:
-            self._closing.run_again(work.request_id, request.record, work.definition, work.context)
+            self._closing.run_again(work, request.record)
         elif work.message.run != request.record.run:
-            logger.info("Request %s has gone on after a failure; an older message for %s ends here.", *_names(work))
+            logger.info("The request has gone on after a failure; an older message for %s ends here.", work.step)
         elif request.record.state is RequestState.PAUSED:
             self._park(work, request)
         elif work.step.key in snapshot.entries or work.step.outcome in snapshot.entries:
@@ -106,13 +110,16 @@ class Executor:
 
     def run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
         """Run the step and record its outcome."""
+        with entered(Scope(work.context.name, work.request_id, work.step.position.path, work.message.attempt)):
+            self._run(work, request, snapshot)
+
+    def _run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
         try:
             settle = self._leased(work, request, snapshot)
         except (StoreUnavailableError, TryAgainError):
             raise
         except OperationError as failed:
-            settlement = Failed(failed.error, failed.operation, failed.index, failed.data)
-            self._settlement.fail(work, request, settlement)
+            self._settlement.fail(work, request, Failed(failed.error, failed.operation, failed.index, failed.data))
         except (Exception, SystemExit) as error:  # sys.exit() ends a node, not the thread that serves it
             self._settlement.fail(work, request, Failed(error))
         else:
@@ -141,7 +148,7 @@ class Executor:
         work.attempts = attempts.recorded(work.step, snapshot.entries)
         number, done = work.message.attempt, len(work.attempts.failed)
         if number <= done:
-            logger.info("Request %s: %s waits for its next attempt; the message for another ends here.", *_names(work))
+            logger.info("%s waits for its next attempt; the message for another ends here.", work.step)
         elif number > done + 1:
             raise TryAgainError(f"Attempt {number - 1} of {str(work.step)!r} is not recorded yet.")
         elif not self.overdue(work, request):
@@ -164,6 +171,7 @@ class Executor:
 
     def _outcome(self, work: Work, request: StoredRequest, snapshot: Snapshot, stood: bool) -> Callable[[], None]:
         """Do the step's work; what is given back records it."""
+        self._begin(work, request)
         self._check_definition(work, request)
         work.context._bind(work.ledger, work.payloads, work.definition, work.step)
         self._watch(work, request)
@@ -175,6 +183,11 @@ class Executor:
         self._check_time(work)
         result = work.payloads.store(f"result/{work.step.position.path}", data)
         return lambda: self._settlement.finish(work, request, result)
+
+    def _begin(self, work: Work, request: StoredRequest) -> None:
+        logger.info("%s started.", work.step)
+        work.reports.go_on(work.step, work.message.trace or request.record.trace)
+        work.reports.tell_of("node_start", work.step, attempt=work.message.attempt)
 
     def _check_definition(self, work: Work, request: StoredRequest) -> None:
         if request.record.fingerprint != work.definition.fingerprint:
@@ -193,8 +206,11 @@ class Executor:
         # The late code may still use its context, so that what runs now gets one of its own.
         try:
             fresh = self.defined(work.message)
-            fresh = replace(fresh, started=work.started, attempts=work.attempts, running=work.running)
-            self._settlement.fail(fresh, request, Failed(operations.too_late(work.node)))
+            fresh = replace(
+                fresh, started=work.started, attempts=work.attempts, running=work.running, reports=work.reports
+            )
+            with fresh.delivering():
+                self._settlement.fail(fresh, request, Failed(operations.too_late(work.node)))
         except Exception as error:
             logger.warning("Request %s: the end of %s by timeout was not recorded: %s", *_names(work), error)
 
@@ -235,6 +251,7 @@ class Executor:
             left=lambda: self._left(work),
             groups=work.attempts.groups,
             at_most_once=work.node.at_most_once,
+            reports=work.reports,
         )
 
     def _left(self, work: Work) -> float:
@@ -257,7 +274,7 @@ class Executor:
 
     def _park(self, work: Work, request: StoredRequest) -> None:
         if not self._parts.park(work.ledger, request, work.message):
-            self.deliver(work.message)
+            self.advance(self.defined(work.message))
 
 
 _LATE = 0.5  # seconds in which the node's own thread may say that it is late

@@ -33,12 +33,13 @@ class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Payload | None = None
     attempt: int = 1
     run: int = 0
+    trace: dict[str, str] = {}
 
 
 class Message(msgspec.Struct, frozen=True):
     """Asks for `step` of `request_id`. `query` is that of the start. `data` spares reading the one value that the step
     works on; without it, it is read from the ledger. `attempt` counts from 1; `run` is that of the request: what was
-    sent before the request went on after a failure counts no more."""
+    sent before the request went on after a failure counts no more. `trace` is what event handlers sent along."""
 
     request_id: str
     step: Step
@@ -46,6 +47,7 @@ class Message(msgspec.Struct, frozen=True):
     data: Payload | None = None
     attempt: int = 1
     run: int = 0
+    trace: dict[str, str] = {}
 
 
 class MessageCodec:
@@ -68,6 +70,7 @@ class MessageCodec:
             data=message.data,
             attempt=message.attempt,
             run=message.run,
+            trace=message.trace,
         )
         body = msgspec.json.encode(wire)
         return _HEAD + self._sign(body) + _MIDDLE + body + b"}"
@@ -86,7 +89,8 @@ class MessageCodec:
             raise MessageError(f"The message is for request {wire.request!r} of flow {wire.flow!r}.")
         if now > wire.expires:
             raise MessageError("The message has expired.")
-        return Message(wire.request, load_step(wire.step), wire.query, wire.data, wire.attempt, wire.run)
+        step = load_step(wire.step)
+        return Message(wire.request, step, wire.query, wire.data, wire.attempt, wire.run, wire.trace)
 
     def _verified(self, data: bytes) -> bytes:
         signature_end = len(_HEAD) + _DIGITS

@@ -11,6 +11,7 @@ from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
 from faasflow.config import masked
 from faasflow.engine.position import Step
+from faasflow.engine.reports import Reports, What
 from faasflow.errors import (
     CallError,
     CallTimeoutError,
@@ -39,11 +40,14 @@ class OperationError(Exception):
         self.data = data
 
 
+_NO_REPORTS = Reports((), "", "", now=lambda: 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """For whom operations run, and how they reach out. `timeout` is the default, in seconds. `left` says how many
     seconds the node has left, `groups` how often each operation was answered with a failure. A node that may run at
-    most once is never repeated for want of an answer."""
+    most once is never repeated for want of an answer. `reports` is told of each operation."""
 
     transport: Transport
     flow: str
@@ -55,6 +59,11 @@ class Caller:
     left: Callable[[], float] = lambda: float("inf")
     groups: Mapping[int, int] = field(default_factory=dict)
     at_most_once: bool = False
+    reports: Reports = _NO_REPORTS
+
+    def tell(self, what: What, operation: graph.Operation, **details: Any) -> dict[str, str]:
+        """Tell an event of an operation; the headers that go with its call."""
+        return self.reports.tell_of(what, self.step, operation=_shown(operation), attempt=self.attempt, **details)
 
     def headers(self, operation: int) -> dict[str, str]:
         """What every call of this node carries: whose step it is, the attempt, and a key that stays the same as long as
@@ -76,14 +85,18 @@ def run(node: graph.Node, data: bytes, caller: Caller, *, first: int = 0) -> byt
     fails."""
     for index, operation in enumerate(node.operations[first:], first):
         before = data
+        headers = caller.tell("operation_start", operation)
         try:
-            data = _run_one(node, index, operation, data, caller)
-        except (StoreUnavailableError, TryAgainError):  # the node is not to blame
+            data = _run_one(node, index, operation, data, caller, headers)
+        except (StoreUnavailableError, TryAgainError) as error:  # the node is not to blame
+            caller.tell("operation_failure", operation, error=error, is_recorded=False)
             raise
         except (Exception, SystemExit) as error:
             if caller.left() <= 0 and isinstance(error, CallTimeoutError):
                 error = too_late(node)
+            caller.tell("operation_failure", operation, error=error)
             raise OperationError(_shown(operation), error, index=index, data=before) from error
+        caller.tell("operation_end", operation)
     return data
 
 
@@ -100,13 +113,15 @@ def call_user_code(code: graph.Callback, data: bytes, what: str) -> bytes:
     return encode(code(decode(data, parameter_type(code), what)), what)
 
 
-def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: bytes, caller: Caller) -> bytes:
+def _run_one(
+    node: graph.Node, index: int, operation: graph.Operation, data: bytes, caller: Caller, headers: Mapping[str, str]
+) -> bytes:
     what = f"{_shown(operation)!r} of node {node.id!r}"
     if operation.kind is OperationKind.MODIFIER:
         assert operation.code is not None
         return call_user_code(operation.code, data, what)
     try:
-        call = _outgoing(operation, index, data, caller)
+        call = _outgoing(operation, data, caller, {**caller.headers(index), **headers})
         return _answer(operation, caller.transport.call(call), what)
     except StoreUnavailableError:
         raise
@@ -119,7 +134,7 @@ def _run_one(node: graph.Node, index: int, operation: graph.Operation, data: byt
         return _handled(operation.on_failure, error, what)
 
 
-def _outgoing(operation: graph.Operation, index: int, data: bytes, caller: Caller) -> OutgoingCall:
+def _outgoing(operation: graph.Operation, data: bytes, caller: Caller, headers: Mapping[str, str]) -> OutgoingCall:
     is_function = operation.kind is OperationKind.FUNCTION
     left = caller.left()
     if left <= 0:
@@ -127,7 +142,7 @@ def _outgoing(operation: graph.Operation, index: int, data: bytes, caller: Calle
     call = OutgoingCall(
         method=operation.method or caller.method,
         url=caller.transport.function_url(operation.name) if is_function else operation.name,
-        headers={**caller.headers(index), **operation.headers},
+        headers={**headers, **operation.headers},
         query=list(operation.query),
         body=data,
         timeout=min(operation.timeout or caller.timeout, left),

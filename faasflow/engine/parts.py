@@ -17,8 +17,10 @@ from faasflow.engine.message import Message, MessageCodec
 from faasflow.engine.payload import INLINE_LIMIT, Payload, Payloads
 from faasflow.engine.position import StepData, dump_step, load_step
 from faasflow.engine.records import dump, load
+from faasflow.engine.reports import Reports
 from faasflow.engine.timers import forward_timer
 from faasflow.errors import ForwardError
+from faasflow.events import EventHandler
 from faasflow.ports import Clock, DataStore, Forward, StateStore, Transport
 
 PARKED = "parked/"
@@ -34,6 +36,7 @@ class _Parked(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Payload | None = None
     attempt: int = 1
     run: int = 0
+    trace: dict[str, str] = {}
 
 
 def _no_timer(due: float) -> None:
@@ -48,7 +51,7 @@ class Parts:
     A repeated delivery forwards what follows its recorded step only when that has had no record for `repair_delay`. The
     clock forwards a step again that has been ready for `repair_after`. A step is leased after `lease_after` of work,
     infinity for never, for the time of `lease`. Ended requests are kept for `retention`. `on_timer` is told when a
-    timer that was set here is due; `chance` gives numbers from 0 to 1 for jitter.
+    timer that was set here is due; `events` are told what happens; `chance` gives numbers from 0 to 1 for jitter.
     """
 
     flow: str
@@ -68,6 +71,7 @@ class Parts:
     lease: float = 20.0
     retention: float = 7 * 86400.0
     on_timer: Callable[[float], None] = _no_timer
+    events: Sequence[EventHandler] = ()
     chance: Callable[[], float] = random.random
     leases: Leases = field(init=False, repr=False)
 
@@ -86,6 +90,10 @@ class Parts:
         """The values of one request."""
         return Payloads(self.data, self.flow, request_id, limit=self.inline_limit)
 
+    def reports(self, request_id: str) -> Reports:
+        """Who is told of one delivery of a request."""
+        return Reports(self.events, self.flow, request_id, now=self.clock.now)
+
     def forward(self, messages: Iterable[Message]) -> None:
         """Sign messages and hand them to the queue; `ForwardError` if it does not take them all."""
         codec, now = self.codec, self.clock.now()
@@ -95,13 +103,15 @@ class Parts:
 
     def park(self, ledger: Ledger, request: StoredRequest, message: Message) -> bool:
         """Keep a message until its paused request is resumed; False if the request has changed since it was read."""
-        parked = _Parked(dump_step(message.step), message.query, message.data, message.attempt, message.run)
+        step = dump_step(message.step)
+        parked = _Parked(step, message.query, message.data, message.attempt, message.run, message.trace)
         return ledger.commit(request, create={}, put={PARKED + message.step.key: dump(parked)}).is_done
 
     def unpark(self, request_id: str, key: str, value: bytes) -> Message:
         """The message that was kept under `key`."""
         parked = load(value, _Parked, key)
-        return Message(request_id, load_step(parked.step), parked.query, parked.data, parked.attempt, parked.run)
+        step = load_step(parked.step)
+        return Message(request_id, step, parked.query, parked.data, parked.attempt, parked.run, parked.trace)
 
     def unpark_all(self, ledger: Ledger, request_id: str) -> int:
         """Forward every message that was kept for a request, each by whoever removes it; how many there were."""

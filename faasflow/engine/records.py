@@ -45,7 +45,8 @@ def node_error(failure: Failure, cause: BaseException | None = None) -> NodeErro
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record of a request. Times are seconds since the epoch; `body_sha256` tells whether a second start is the
     same; `closing` names the steps that are to run after the end. `run` counts how often the request went on after a
-    failure; `deadline` is when it fails if it has not ended, `look` when the clock looks at it first."""
+    failure; `deadline` is when it fails if it has not ended, `look` when the clock looks at it first. `trace` is what
+    event handlers sent along with the first message, for those messages that nobody sends along anything with."""
 
     state: RequestState
     fingerprint: str
@@ -60,12 +61,13 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     run: int = 0
     deadline: float | None = None
     look: float | None = None
+    trace: dict[str, str] = {}
     version: int = RECORD_VERSION
 
 
 class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome of one node; created once and never changed. With `continues` the flow went on after its failure,
-    with an empty result."""
+    with an empty result. After a failed operation `input` is what it worked on, and `output` what was answered."""
 
     state: NodeState
     started: float
@@ -74,6 +76,8 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     result: Payload = EMPTY
     failure: Failure | None = None
     continues: bool = False
+    input: Payload | None = None
+    output: Payload | None = None
 
     @property
     def has_failed(self) -> bool:

@@ -12,6 +12,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from faasflow.engine import attempts, joins, plan, split
 from faasflow.engine.attempts import attempt_key
 from faasflow.engine.closing import Closing, ended
@@ -23,6 +25,7 @@ from faasflow.engine.payload import EMPTY, Payload
 from faasflow.engine.plan import After, Target
 from faasflow.engine.position import Phase, Step
 from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.reports import What
 from faasflow.engine.timers import forward_timer
 from faasflow.engine.work import Work
 from faasflow.errors import DefinitionChangedError, DefinitionError, TryAgainError
@@ -30,8 +33,13 @@ from faasflow.errors import DefinitionChangedError, DefinitionError, TryAgainErr
 logger = logging.getLogger(__name__)
 _ARRIVALS_AT_ONCE = 24  # two operations each, and older Consul servers take 64 in a transaction
 
+_LONGEST_OUTPUT = 64 * 1024
+
 Next = tuple[Step, Payload | None]
 """A step to forward, with the value it works on where that is one."""
+
+Kept = tuple[Payload | None, Payload | None]
+"""The input and the output of a failed operation, where they are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class Failed:
     error: BaseException
     operation: str = ""
     index: int = -1
-    data: bytes = b""
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,8 @@ class Settlement:
                 delete=work.leased,
             )
             if commit.is_done:
-                logger.info("Request %s: node %s opened %d branches.", *_names(work), len(branches))
+                logger.info("%s ended: %d branches in %s.", work.step, len(branches), self._spent(work))
+                work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, state=NodeState.FINISHED)
                 width = plan.start_width(work.definition, work.step, len(branches))
                 return self._forward(work, self._opened(work, branches, range(width)))
             current = self._faster(work)
@@ -95,14 +104,15 @@ class Settlement:
         count = work.attempts.count(work.message.run, scope) + 1
         wait = attempts.wait(policy, failed.error, count, chance=self._parts.chance(), now=now)
         if wait is not None:
-            data = EMPTY if scope is None else work.payloads.store(f"attempt/{work.step.position.path}", failed.data)
+            worked_on = failed.data or b""
+            data = EMPTY if scope is None else work.payloads.store(f"attempt/{work.step.position.path}", worked_on)
             record = AttemptRecord(work.started, now, failure, now + wait, work.message.run, scope, data)
-            return self._try_later(work, request, record)
-        logger.warning("Request %s: node %s failed with %s.", *_names(work), failure.error_type)
-        outcome = self._tolerated(work, failure, now)
+            return self._try_later(work, request, record, failed.error)
+        kept = self._kept(work, failed)
+        outcome = self._tolerated(work, failure, now, kept)
         if outcome is None:
-            return self._fail_request(work, request, failure, failed.error)
-        return self._settle(work, request, outcome)
+            return self._fail_request(work, request, failure, failed.error, kept)
+        return self._settle(work, request, outcome, failed.error)
 
     def end(self, work: Work, request: StoredRequest, error: BaseException, *, node: str = "") -> None:
         """Fail the request for a reason that is not the outcome of a step."""
@@ -112,9 +122,8 @@ class Settlement:
         while current is not None and not current.record.state.has_ended and current.record.run == work.message.run:
             change = self._ended(work, current.record, Command.FAIL, failure=failure)
             if work.ledger.commit(current, create={}, change=change).is_done:
-                work.ended = change
-                logger.warning("Request %s failed with %s.", work.request_id, failure.error_type)
-                return self._closing.run(work.request_id, change, work.definition, work.context, error)
+                self._tell_end(work, change, error)
+                return self._closing.run(work, change, error)
             current = work.ledger.read().request
         return None
 
@@ -129,7 +138,9 @@ class Settlement:
         entries = self._arrived(work, places)
         return self._forward_again(work, record.ended, self._ready(work, following, entries, record.result))
 
-    def _settle(self, work: Work, request: StoredRequest, outcome: _Outcome) -> None:
+    def _settle(
+        self, work: Work, request: StoredRequest, outcome: _Outcome, error: BaseException | None = None
+    ) -> None:
         following, also, record = outcome.following, outcome.also, outcome.record
         places = [joins.place(target) for target in following.targets if target.arrival]
         at_once = places if len(places) <= _ARRIVALS_AT_ONCE else []
@@ -156,15 +167,15 @@ class Settlement:
             if faster is None:
                 return
             request = faster
-        logger.info("Request %s: node %s is recorded as %s.", *_names(work), record.state)
+        self._tell_outcome(work, record.state, error)
         if change is not None:
-            work.ended = change
-            self._closing.run(work.request_id, change, work.definition, work.context)
+            self._tell_end(work, change)
+            self._closing.run(work, change)
             return
         entries = commit.entries if at_once else self._arrived(work, places)
         self._forward(work, self._ready(work, following, entries, record.result))
 
-    def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord) -> None:
+    def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord, error: BaseException) -> None:
         number = work.message.attempt
         timer = forward_timer(work.request_id, work.step, record.next, attempt=number + 1, run=work.message.run)
         current: StoredRequest | None = request
@@ -178,18 +189,24 @@ class Settlement:
                 timers=[timer],
             )
             if commit.is_done:
-                wait = record.next - record.ended
-                what = (*_names(work), record.failure.error_type, wait)
-                logger.warning("Request %s: node %s failed with %s and is tried again in %.1f s.", *what)
+                self._tell_outcome(work, NodeState.RETRYING, error, wait=record.next - record.ended)
                 return self._parts.on_timer(record.next)
             current = self._faster(work)
         return None
 
-    def _tolerated(self, work: Work, failure: Failure, now: float) -> _Outcome | None:
+    def _kept(self, work: Work, failed: Failed) -> Kept:
+        """What a failed operation worked on, and the beginning of what it was answered, for people to look at."""
+        if failed.data is None:
+            return None, None
+        path, answer = work.step.position.path, getattr(failed.error, "body", b"")
+        output = work.payloads.store(f"output/{path}", answer[:_LONGEST_OUTPUT]) if answer else None
+        return work.payloads.store(f"failed/{path}", failed.data), output
+
+    def _tolerated(self, work: Work, failure: Failure, now: float, kept: Kept) -> _Outcome | None:
         """The outcome of a failed step after which the request goes on, if it does."""
-        record = NodeRecord(NodeState.FAILED, work.started, now, failure.attempt, failure=failure)
+        record = _failed_record(work, failure, now, kept)
         if work.node.continues:
-            record = NodeRecord(NodeState.FAILED, work.started, now, failure.attempt, failure=failure, continues=True)
+            record = msgspec.structs.replace(record, continues=True)
             return _Outcome(record, plan.after(work.definition, work.step))
         caught = plan.caught(work.definition, work.step)
         if caught is None:
@@ -197,10 +214,10 @@ class Settlement:
         also = {} if caught.branch == work.step.outcome else {caught.branch: dump(record)}
         return _Outcome(record, caught.after, also)
 
-    def _fail_request(self, work: Work, request: StoredRequest, failure: Failure, error: BaseException) -> None:
-        record = NodeRecord(
-            NodeState.FAILED, work.started, self._parts.clock.now(), work.message.attempt, failure=failure
-        )
+    def _fail_request(
+        self, work: Work, request: StoredRequest, failure: Failure, error: BaseException, kept: Kept = (None, None)
+    ) -> None:
+        record = _failed_record(work, failure, self._parts.clock.now(), kept)
         current: StoredRequest | None = request
         while current is not None:
             change = self._ended(work, current.record, Command.FAIL, failure=failure)
@@ -212,8 +229,9 @@ class Settlement:
                 delete=work.leased,
             )
             if commit.is_done:
-                work.ended = change
-                return self._closing.run(work.request_id, change, work.definition, work.context, error)
+                self._tell_outcome(work, NodeState.FAILED, error)
+                self._tell_end(work, change, error)
+                return self._closing.run(work, change, error)
             current = self._faster(work)
         return None
 
@@ -229,6 +247,37 @@ class Settlement:
         state = transition(record.state, command)
         assert state is not None
         return ended(record, state, work.definition, self._parts.clock.now(), result=result, failure=failure)
+
+    def _tell_outcome(
+        self, work: Work, state: NodeState, error: BaseException | None, *, wait: float | None = None
+    ) -> None:
+        """Say how a node ended, to the log and to event handlers."""
+        attempt = work.message.attempt
+        if error is None:
+            logger.info("%s ended: %s in %s.", work.step, state, self._spent(work))
+            work.reports.tell_of("node_end", work.step, attempt=attempt, state=state)
+            return
+        after = f"; it is tried again in {wait:.1f} s" if wait is not None else ""
+        # The record says more: the error's text may quote what the node worked on.
+        logger.warning(
+            "%s ended: %s with %s in %s%s.", work.step, state, type(error).__name__, self._spent(work), after
+        )
+        work.reports.tell_of("node_failure", work.step, attempt=attempt, state=state, error=error)
+
+    def _tell_end(self, work: Work, record: RequestRecord, error: BaseException | None = None) -> None:
+        work.ended = record
+        spent = (record.ended or 0.0) - record.created
+        logger.log(logging.WARNING if error else logging.INFO, "The request ended: %s in %.3f s.", record.state, spent)
+        work.reports.go_on(work.step, work.message.trace or record.trace)
+        what: What = "request_failure" if error is not None else "request_end"
+        work.reports.tell(what, state=record.state, error=error)
+
+    def _tell_refused(self, work: Work, why: str) -> None:
+        logger.info("%s ended: what it came to is refused, %s.", work.step, why)
+        work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, is_recorded=False)
+
+    def _spent(self, work: Work) -> str:
+        return f"{max(0.0, self._parts.clock.now() - work.started):.3f} s"
 
     def _attempt(self, work: Work) -> str:
         return attempt_key(work.step, work.message.attempt)
@@ -246,13 +295,14 @@ class Settlement:
         if request is None:
             return None
         if request.record.run != work.message.run or attempt in snapshot.entries:
-            logger.info("Request %s: what %s came to is refused, it was given up before.", *_names(work))
+            self._tell_refused(work, "it was given up before")
             return None
         if request.record.state.has_ended:
-            logger.info("Request %s has ended; the result of %s is refused.", *_names(work))
-            self._closing.run_again(work.request_id, request.record, work.definition, work.context)
+            self._tell_refused(work, "the request has ended")
+            self._closing.run_again(work, request.record)
             return None
         if work.step.key in snapshot.entries or work.step.outcome in snapshot.entries:
+            self._tell_refused(work, "another delivery was faster")
             self.again(work, snapshot)
             return None
         return request
@@ -346,9 +396,13 @@ class Settlement:
 
     def _forward(self, work: Work, following: list[Next]) -> None:
         query, run = work.message.query, work.message.run
-        messages = [Message(work.request_id, step, query, data, run=run) for step, data in following]
+        messages = [
+            Message(work.request_id, step, query, data, run=run, trace=work.reports.tell_of("execution_forward", step))
+            for step, data in following
+        ]
         self._parts.send(work.ledger, messages)
 
 
-def _names(work: Work) -> tuple[str, Step]:
-    return work.request_id, work.step
+def _failed_record(work: Work, failure: Failure, now: float, kept: Kept) -> NodeRecord:
+    state, attempt = NodeState.FAILED, work.message.attempt
+    return NodeRecord(state, work.started, now, attempt, failure=failure, input=kept[0], output=kept[1])

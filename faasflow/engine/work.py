@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from faasflow import graph
@@ -17,7 +18,9 @@ from faasflow.engine.operations import call_user_code
 from faasflow.engine.payload import Payload, Payloads
 from faasflow.engine.position import Frame, FrameKind, Step
 from faasflow.engine.records import BranchesRecord, NodeRecord, RequestRecord, load, node_error
+from faasflow.engine.reports import Reports
 from faasflow.errors import BranchesFailedError, NodeError, TryAgainError
+from faasflow.scope import Scope, entered
 
 
 @dataclass(slots=True)
@@ -30,11 +33,22 @@ class Work:
     context: Context
     ledger: Ledger
     payloads: Payloads
+    reports: Reports
     started: float
     extra: Mapping[str, bytes] = field(default_factory=dict)
     ended: RequestRecord | None = None
     attempts: Attempts = field(default_factory=Attempts)
     running: Running | None = None
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """The time of the delivery: what is logged in it is marked with the request, and event handlers are told when
+        it is over."""
+        with entered(Scope(self.context.name, self.request_id)):
+            try:
+                yield
+            finally:
+                self.reports.flush()
 
     @property
     def request_id(self) -> str:
