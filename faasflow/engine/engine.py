@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ from faasflow.errors import (
     TryAgainError,
 )
 from faasflow.naming import IdMaker, request_prefix
+from faasflow.scope import Scope, entered
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_ID = 1024
 _MOST_SEEN = 1000
@@ -80,9 +84,17 @@ class Engine:
         """The flow's graph for a request with this query; `DefinitionError` if it has a mistake."""
         return self._parts.define(Context(self.flow, "", query))
 
-    def start(self, body: bytes, *, query: str = "", request_id: str = "", callback: str = "") -> Answer:
+    def start(
+        self,
+        body: bytes,
+        *,
+        query: str = "",
+        request_id: str = "",
+        callback: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
         """Start a request. When it returns, the request is safe: ended, for a flow of one synchronous node; else
-        recorded, with its first message in the queue.
+        recorded, with its first message in the queue. `headers` are the caller's, for event handlers to look at.
 
         The same id and body again give the same answer; another body is a `RequestConflictError`.
         """
@@ -100,14 +112,19 @@ class Engine:
             query=query,
             callback=callback,
         )
-        record = self._watched(record, definition)
-        work = self._executor.work(Message(id, plan.first_step(definition), query, payload), context, definition)
+        step = plan.first_step(definition)
+        work = self._executor.work(Message(id, step, query, payload), context, definition)
+        work.reports.tell("request_start", headers=dict(headers or {}))
+        trace = work.reports.tell_of("execution_forward", step)
+        work.message = msgspec.structs.replace(work.message, trace=trace)
+        record = self._watched(msgspec.structs.replace(record, trace=trace), definition)
         work.extra = {INPUT: dump(payload)}
-        if definition.is_single_node and not request_id:
-            return self._run_now(work, record)
-        if work.ledger.start(record, work.extra):
-            return self._begin(work)
-        return self._repeat(work, record)
+        with entered(Scope(self.flow, id)):
+            if definition.is_single_node and not request_id:
+                return self._run_now(work, record)
+            if work.ledger.start(record, work.extra):
+                return self._begin(work)
+            return self._repeat(work, record)
 
     def wait(self, request_id: str, seconds: float) -> Answer:
         """What is known of a request once it has ended, or after `seconds`."""
@@ -284,17 +301,19 @@ class Engine:
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
-        with self._later(work, is_recorded=False):
+        with work.delivering(), self._later(work, is_recorded=False):
             self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
         return self._now(work)
 
     def _begin(self, work: Work) -> Answer:
         work.extra = {}
-        if work.definition.is_single_node:
-            with self._later(work):
-                self._executor.advance(work)
-            return self._now(work)
-        self._parts.send(work.ledger, [work.message])
+        logger.info("The request was started.")
+        with work.delivering():
+            if work.definition.is_single_node:
+                with self._later(work):
+                    self._executor.advance(work)
+                return self._now(work)
+            self._parts.send(work.ledger, [work.message])
         return Answer(work.message.request_id, RequestState.RUNNING)
 
     def _repeat(self, work: Work, record: RequestRecord) -> Answer:
@@ -347,6 +366,8 @@ class Engine:
                 return stored
             change = self._changed(stored.record, state)
             if ledger.commit(stored, create={}, change=change).is_done:
+                with entered(Scope(self.flow, request_id)):
+                    logger.info("The request is %s now, by %s.", state, command)
                 return StoredRequest(change, None)
 
     def _changed(self, record: RequestRecord, state: RequestState) -> RequestRecord:
@@ -358,12 +379,18 @@ class Engine:
         record = stored.record
         context = Context(self.flow, request_id, record.query)
         definition = self._parts.define(context)
-        run = self._closing.run if stored.version is None else self._closing.run_again
-        try:
-            run(request_id, record, definition, context)
-        except TryAgainError:
-            message = Message(request_id, plan.first_step(definition), record.query, run=record.run)
-            self._parts.send(self._parts.ledger(request_id), [message])
+        message = Message(request_id, plan.first_step(definition), record.query, run=record.run, trace=record.trace)
+        work = self._executor.work(message, context, definition)
+        with work.delivering():
+            try:
+                if stored.version is None:
+                    work.reports.go_on(message.step, record.trace)
+                    work.reports.tell("request_end", state=record.state)
+                    self._closing.run(work, record)
+                else:
+                    self._closing.run_again(work, record)
+            except TryAgainError:
+                self._parts.send(work.ledger, [message])
 
     def _request(self, request_id: str) -> StoredRequest:
         return _known(request_id, self._parts.ledger(request_id).read())
