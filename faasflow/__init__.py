@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from faasflow.dsl import Dag, Flow, Node
 from faasflow.errors import DefinitionError, FaasflowError, Fatal
+from faasflow.events import Event, EventHandler
 from faasflow.graph.policy import Retry
 
 __version__ = "0.1.0"
-__all__ = ["Dag", "DefinitionError", "FaasflowError", "Fatal", "Flow", "Node", "Retry", "__version__"]
+__all__ = [
+    "Dag",
+    "DefinitionError",
+    "Event",
+    "EventHandler",
+    "FaasflowError",
+    "Fatal",
+    "Flow",
+    "Node",
+    "Retry",
+    "__version__",
+]

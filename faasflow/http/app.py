@@ -117,7 +117,11 @@ class _Front:
         if (id := _header_id()) in _TAKEN_IDS:
             raise BadRequestError(f"The request id {id!r} is the name of a route.", hint="Use another id.")
         answer = self._engine.start(
-            request.get_data(cache=False), query=query, request_id=_header_id(), callback=callback
+            request.get_data(cache=False),
+            query=query,
+            request_id=_header_id(),
+            callback=callback,
+            headers=dict(request.headers),
         )
         response = answered(self._wait(answer, seconds))
         if callback:

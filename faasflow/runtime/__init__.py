@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from faasflow.config import GATEWAY_DISPATCHER, Settings, without_tokens
 from faasflow.dsl import Flow
 from faasflow.engine.context import Context
 from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
+from faasflow.events import EventHandler
 from faasflow.ports import DataStore, StateStore
 from faasflow.runtime.handler import Handler, load_handler
 from faasflow.runtime.ticker import Ticker
@@ -35,6 +36,7 @@ __all__ = ["Handler", "SystemClock", "build_app", "build_engine", "definer", "lo
 
 logger = logging.getLogger(__name__)
 
+Own = TypeVar("Own")
 AnyStore = TypeVar("AnyStore", StateStore, DataStore)
 
 
@@ -75,9 +77,12 @@ def build_engine(
     return Engine(_parts(handler, settings, transport=transport, clock=clock))
 
 
-def build_app(handler: Handler, settings: Settings, *, ticker: Ticker | None = None) -> WSGIApplication:
+def build_app(
+    handler: Handler, settings: Settings, *, ticker: Ticker | None = None, events: Sequence[EventHandler] = ()
+) -> WSGIApplication:
     """The application of a handler's flow, which is defined once to see whether it can be. Where nothing names the
-    flow, the Host header of each request does. `ticker` runs the clock of each flow that is served."""
+    flow, the Host header of each request does. `ticker` runs the clock of each flow that is served, `events` are told
+    what happens."""
     from faasflow.engine.engine import Engine
     from faasflow.http import ByHost, create_app
 
@@ -86,7 +91,7 @@ def build_app(handler: Handler, settings: Settings, *, ticker: Ticker | None = N
             ticker.add(engine)
         return create_app(engine, settings=settings)
 
-    parts = _parts(handler, settings, on_timer=ticker.wake if ticker is not None else None)
+    parts = _parts(handler, settings, on_timer=ticker.wake if ticker is not None else None, events=events)
     engine = Engine(parts)
     engine.definition()
     app = app_of(engine)
@@ -105,7 +110,8 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
         settings = Settings.from_environment(flow=name, port=port)
         loaded = load_handler(handler)
         ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
-        app = build_app(loaded, settings, ticker=ticker)
+        events = event_handlers(loaded)
+        app = build_app(loaded, settings, ticker=ticker, events=events)
         # One half works while the other half may wait for results.
         server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
     except FaasflowError as error:
@@ -118,6 +124,8 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
     ticker.start()
     server.run()
     ticker.stop()
+    for one in events:
+        _close(one)
 
 
 def _parts(
@@ -127,6 +135,7 @@ def _parts(
     transport: Transport | None = None,
     clock: Clock | None = None,
     on_timer: Callable[[float], None] | None = None,
+    events: Sequence[EventHandler] = (),
 ) -> Parts:
     from faasflow import stores
     from faasflow.engine.parts import Parts
@@ -147,7 +156,24 @@ def _parts(
         lease=settings.lease,
         retention=settings.retention,
         on_timer=on_timer or (lambda due: None),
+        events=events,
     )
+
+
+def event_handlers(handler: Handler) -> list[EventHandler]:
+    """Who is told what happens to requests, ready: the handler's own. `HandlerError` if it cannot be made."""
+    own = _own("event_handler", handler.override_event_handler) if handler.override_event_handler is not None else None
+    found = [own] if own is not None else []
+    for events in found:
+        if not isinstance(events, EventHandler):
+            raise HandlerError(
+                f"override_event_handler() returned {type(events).__name__}, which is no faasflow.EventHandler."
+            )
+        try:
+            events.init()
+        except Exception as error:
+            raise HandlerError(f"init() of the event handler failed with {type(error).__name__}: {error}") from error
+    return found
 
 
 def _transport(settings: Settings) -> Transport:
@@ -177,7 +203,7 @@ def _ready(
     return store
 
 
-def _own(setting: str, override: Callable[[], AnyStore | None]) -> AnyStore | None:
+def _own(setting: str, override: Callable[[], Own | None]) -> Own | None:
     try:
         return override()
     except FaasflowError:
@@ -200,6 +226,13 @@ def _refuse(error: FaasflowError) -> NoReturn:
 def _is_user_code(frame: FrameType) -> bool:
     module = frame.f_globals.get("__name__", "")
     return not module.startswith(("faasflow.", "importlib.", "_frozen_importlib"))
+
+
+def _close(events: EventHandler) -> None:
+    try:
+        events.close()
+    except Exception as error:
+        logger.warning("Event handler %s failed at close with %s.", type(events).__name__, type(error).__name__)
 
 
 def _drain_on_signals(server: Server, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from faasflow.errors import HandlerError
 
 if TYPE_CHECKING:
+    from faasflow.events import EventHandler
     from faasflow.ports import DataStore, StateStore
 
 PACKAGE = "function"
@@ -25,11 +26,13 @@ _loaded: dict[str, set[str]] = {}  # the folder of the last handler, with the na
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
-    """What a handler file gives: `define`, and functions that make the stores it brings along, if it does."""
+    """What a handler file gives: `define`, and functions that make the stores and the event handler it brings along,
+    if it does."""
 
     define: Callable[[Any, Any], Any]
     override_state_store: Callable[[], StateStore | None] | None = None
     override_data_store: Callable[[], DataStore | None] | None = None
+    override_event_handler: Callable[[], EventHandler | None] | None = None
 
 
 def load_handler(path: Path) -> Handler:
@@ -50,6 +53,7 @@ def load_handler(path: Path) -> Handler:
         define=define,
         override_state_store=_named(module, "override_state_store", "OverrideStateStore"),
         override_data_store=_named(module, "override_data_store", "OverrideDataStore"),
+        override_event_handler=_named(module, "override_event_handler", "OverrideEventHandler"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +13,7 @@ from faasflow.engine.parts import Parts
 from faasflow.engine.records import Failure, load
 from faasflow.engine.timers import Timer, timers_prefix
 from faasflow.errors import TryAgainError
+from faasflow.events import EventHandler
 from faasflow.ports import Clock, DataStore, OutgoingCall, Response, StateStore, Transport
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
@@ -44,7 +45,8 @@ class Outcome:
 
 class FlowTester:
     """Runs requests of one flow to their end. Functions are stand-ins given with `function`; the stores are in memory
-    unless others are given, and `wrap` makes of the transport what the engine sees of it, such as a flaky one."""
+    unless others are given, `wrap` makes of the transport what the engine sees of it, such as a flaky one, and `events`
+    are told what happens."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class FlowTester:
         wrap: Callable[[InProcessTransport], Transport] | None = None,
         key: bytes | None = b"a key for tests",
         inline_limit: int = 32 * 1024,
+        events: Sequence[EventHandler] = (),
     ) -> None:
         self.transport = transport or InProcessTransport()
         self.state = state or MemoryStateStore()
@@ -72,6 +75,7 @@ class FlowTester:
             clock=self.clock,
             key=key,
             inline_limit=inline_limit,
+            events=events,
             lease_after=float("inf"),  # time that only passes when it is asked for needs no leases
         )
         self.engine = Engine(parts)
