@@ -15,9 +15,10 @@ class Event:
     """What happened, at `time` (seconds since the epoch).
 
     `node` is the path of a node, `phase` what of it: `node`, or of a node with branches `split` and `join`. `operation`
-    names a function, URL or piece of code, without what may be secret in it. `state` is that of the request or node
-    after the event, `error` what a failure came from. An outcome that is not `is_recorded` came too late and counts
-    no more. Nothing here says what a request works on.
+    names a function, URL or piece of code, without what may be secret in it; where it begins with a call, `method` and
+    `url` are those of the call, without its query. `state` is that of the request or node after the event, `error` what
+    a failure came from. An outcome that is not `is_recorded` came too late and counts no more. Nothing here says what a
+    request works on.
 
     `headers` carries a trace across processes. At `report_request_start` they are those of the caller, at
     `report_execution_continuation` what was put in when the message was sent; what is put into those of
@@ -30,6 +31,8 @@ class Event:
     node: str = ""
     phase: str = "node"
     operation: str = ""
+    method: str = ""
+    url: str = ""
     attempt: int = 1
     state: str = ""
     is_recorded: bool = True

@@ -226,8 +226,10 @@ class Closing:
                 work.reports.tell_of("node_failure", step, attempt=attempt, state=told.state, error=told.error)
 
     def _call_back(self, work: Work, record: RequestRecord, name: str, attempt: int) -> None:
-        what = {"operation": f"callback to {urlsplit(record.callback).hostname}", "attempt": attempt}
-        headers = work.reports.tell_of("operation_start", _step(name), **what)
+        target = urlsplit(record.callback)
+        what = {"operation": f"callback to {target.hostname}", "attempt": attempt}
+        url = f"{target.scheme}://{target.hostname}"
+        headers = work.reports.tell_of("operation_start", _step(name), method="POST", url=url, **what)
         try:
             self._send(work.request_id, record, name, headers)
         except FaasflowError as error:

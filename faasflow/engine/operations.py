@@ -85,7 +85,7 @@ def run(node: graph.Node, data: bytes, caller: Caller, *, first: int = 0) -> byt
     fails."""
     for index, operation in enumerate(node.operations[first:], first):
         before = data
-        headers = caller.tell("operation_start", operation)
+        headers = caller.tell("operation_start", operation, **_target(operation, caller))
         try:
             data = _run_one(node, index, operation, data, caller, headers)
         except (StoreUnavailableError, TryAgainError) as error:  # the node is not to blame
@@ -173,6 +173,15 @@ def _shown(operation: graph.Operation) -> str:
     if operation.kind is not OperationKind.REQUEST:
         return operation.name
     return masked(operation.name).partition("?")[0]
+
+
+def _target(operation: graph.Operation, caller: Caller) -> dict[str, str]:
+    """Method and URL of an operation that calls, without what may be secret."""
+    if operation.kind is OperationKind.MODIFIER:
+        return {}
+    is_function = operation.kind is OperationKind.FUNCTION
+    url = caller.transport.function_url(operation.name) if is_function else _shown(operation)
+    return {"method": operation.method or caller.method, "url": url}
 
 
 def _excerpt(body: bytes) -> str:
