@@ -140,6 +140,12 @@ class NoResultError(FaasflowError, LookupError):
     """A node has no recorded result: it did not run before the node that asks, or does not exist."""
 
 
+class NotKeptError(FaasflowError, LookupError):
+    """A value of a request that somebody wants to look at is not kept, or not there yet."""
+
+    status = 404
+
+
 class DefinitionChangedError(FaasflowError):
     """The flow was changed while a request was under way."""
 

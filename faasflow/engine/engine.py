@@ -16,6 +16,7 @@ from faasflow.engine.clock import ClockStatus, FlowClock, Tick
 from faasflow.engine.closing import CALLBACK, Closing, ended
 from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
+from faasflow.engine.kept import Part, value_of
 from faasflow.engine.ledger import INPUT, REQUEST, Snapshot, StoredRequest, index_prefix
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
@@ -187,6 +188,11 @@ class Engine:
             "parked": [key.removeprefix(PARKED) for key in snapshot.entries if key.startswith(PARKED)],
             "nodes": story.nodes(snapshot.entries, self._parts.clock.now()),
         }
+
+    def data(self, request_id: str, node: str = "", part: Part = Part.RESULT) -> bytes:
+        """A value of a node, by its path, or of the request itself; `NotKeptError` if it is not kept."""
+        record = self._request(request_id).record
+        return value_of(self._parts.ledger(request_id), self._parts.payloads(request_id), record, node, part)
 
     def remove(self, request_id: str) -> None:
         """Remove all that is stored of an ended request. `RequestConflictError` for one that has not ended."""

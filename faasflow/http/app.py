@@ -19,9 +19,10 @@ from werkzeug.exceptions import MethodNotAllowed
 from faasflow.config import Settings, parse_duration, parse_time
 from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
+from faasflow.engine.kept import Part
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import BadRequestError, MessageError, UnauthorizedError
-from faasflow.http.answers import answered, error_response, json_response, text_response
+from faasflow.http.answers import answered, content_type, error_response, json_response, text_response
 from faasflow.http.auth import Gate
 from faasflow.http.clock import ClockReport
 from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
@@ -79,6 +80,7 @@ class _Front:
         add("/flow/<last_id:id>", self._story, "GET")
         add("/flow/<id:id>/state", self._state, "GET")
         add("/flow/<id:id>/result", self._result, "GET")
+        add("/flow/<id:id>/data", self._data, "GET")
         add("/flow/<id:id>/forward", self._forward, "POST")
         add("/flow/<id:id>/pause", self._pause, "POST")
         add("/flow/<id:id>/resume", self._resume, "POST")
@@ -178,6 +180,13 @@ class _Front:
     def _result(self, id: str) -> Response:
         seconds, _ = self._wish()
         return answered(self._wait(self._engine.answer(id), seconds))
+
+    def _data(self, id: str) -> Response:
+        part = request.args.get("part", Part.RESULT)
+        if part not in [*Part]:
+            raise BadRequestError(f"The part {part!r} is none. Use one of {', '.join(Part)}.")
+        value = self._engine.data(id, request.args.get("node", ""), Part(part))
+        return Response(value, content_type=content_type(value))
 
     def _list(self) -> Response:
         page = self._engine.requests(
