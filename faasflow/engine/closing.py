@@ -210,32 +210,32 @@ class Closing:
     @contextmanager
     def _told(self, work: Work, record: RequestRecord, name: str, attempt: int) -> Iterator[_Told]:
         """Log a closing step and tell event handlers of it."""
-        step, told, started = _step(name), _Told(), self._parts.clock.now()
+        told, started = _Told(), self._parts.clock.now()
         with entered(Scope(work.context.name, work.request_id, name, attempt)):
-            work.reports.go_on(step, record.trace)
-            work.reports.tell_of("node_start", step, attempt=attempt)
+            work.reports.go_on(name, record.trace)
+            work.reports.tell("node_start", node=name, attempt=attempt)
             yield told
             spent = max(0.0, self._parts.clock.now() - started)
             if told.error is None:
                 logger.info("%s ended: FINISHED in %.3f s.", name, spent)
-                work.reports.tell_of("node_end", step, attempt=attempt, state=NodeState.FINISHED)
+                work.reports.tell("node_end", node=name, attempt=attempt, state=NodeState.FINISHED)
             else:
                 # The record says more: an exception of the handler may quote what it was given, which is not for a log.
                 why = type(told.error).__name__
                 logger.warning("%s ended: %s with %s in %.3f s.", name, told.state, why, spent)
-                work.reports.tell_of("node_failure", step, attempt=attempt, state=told.state, error=told.error)
+                work.reports.tell("node_failure", node=name, attempt=attempt, state=told.state, error=told.error)
 
     def _call_back(self, work: Work, record: RequestRecord, name: str, attempt: int) -> None:
         target = urlsplit(record.callback)
         what = {"operation": f"callback to {target.hostname}", "attempt": attempt}
         url = f"{target.scheme}://{target.hostname}"
-        headers = work.reports.tell_of("operation_start", _step(name), method="POST", url=url, **what)
+        headers = work.reports.tell("operation_start", method="POST", url=url, **what)
         try:
             self._send(work.request_id, record, name, headers)
         except FaasflowError as error:
-            work.reports.tell_of("operation_failure", _step(name), error=error, **what)
+            work.reports.tell("operation_failure", error=error, **what)
             raise
-        work.reports.tell_of("operation_end", _step(name), **what)
+        work.reports.tell("operation_end", **what)
 
     def _send(self, request_id: str, record: RequestRecord, name: str, headers: Mapping[str, str]) -> None:
         callback.check_target(record.callback, self._parts.callback_allow)

@@ -390,7 +390,7 @@ class Engine:
         with work.delivering():
             try:
                 if stored.version is None:
-                    work.reports.go_on(message.step, record.trace)
+                    work.reports.go_on(message.step.position.path, record.trace)
                     work.reports.tell("request_end", state=record.state)
                     self._closing.run(work, record)
                 else:

@@ -186,7 +186,7 @@ class Executor:
 
     def _begin(self, work: Work, request: StoredRequest) -> None:
         logger.info("%s started.", work.step)
-        work.reports.go_on(work.step, work.message.trace or request.record.trace)
+        work.reports.go_on(work.step.position.path, work.message.trace or request.record.trace, phase=work.step.phase)
         work.reports.tell_of("node_start", work.step, attempt=work.message.attempt)
 
     def _check_definition(self, work: Work, request: StoredRequest) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from faasflow.engine.position import Step
+from faasflow.engine.position import Phase, Step
 from faasflow.events import Event, EventHandler
 
 logger = logging.getLogger(__name__)
@@ -59,10 +59,10 @@ class Reports:
         """`tell` for a step."""
         return self.tell(what, node=step.position.path, phase=step.phase.value, **details) if self._handlers else {}
 
-    def go_on(self, step: Step, headers: Mapping[str, str]) -> None:
+    def go_on(self, node: str, headers: Mapping[str, str], *, phase: Phase = Phase.NODE) -> None:
         """Tell that a request goes on here, unless something was told of it in this delivery before."""
         if self._told is None:
-            self.tell_of("execution_continuation", step, headers=dict(headers))
+            self.tell("execution_continuation", node=node, phase=phase.value, headers=dict(headers))
 
     def flush(self) -> None:
         """The delivery is over."""

@@ -268,7 +268,7 @@ class Settlement:
         work.ended = record
         spent = (record.ended or 0.0) - record.created
         logger.log(logging.WARNING if error else logging.INFO, "The request ended: %s in %.3f s.", record.state, spent)
-        work.reports.go_on(work.step, work.message.trace or record.trace)
+        work.reports.go_on(work.step.position.path, work.message.trace or record.trace)
         what: What = "request_failure" if error is not None else "request_end"
         work.reports.tell(what, state=record.state, error=error)
 
