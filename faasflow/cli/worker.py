@@ -32,7 +32,7 @@ def worker(nats: str, gateway: str, flows: tuple[str, ...], in_flight: int, ack_
 
     Several may run side by side: each message goes to one of them. What a worker that ends has not finished within 25
     seconds goes to another one, as does what a worker had that was killed. Where the gateway wants a login, the
-    environment has gateway_auth and its secrets, as that of a flow.
+    environment has gateway_auth and its secrets, as that of a flow; log_level and log_format as well.
 
     \b
     Examples:
@@ -43,14 +43,15 @@ def worker(nats: str, gateway: str, flows: tuple[str, ...], in_flight: int, ack_
     import logging
     import os
 
-    from faasflow.config import gateway_access
+    from faasflow import logs
+    from faasflow.config import gateway_access, log_settings
     from faasflow.transport.jetstream import Address
     from faasflow.transport.openfaas import OpenFaasTransport
     from faasflow.transport.worker import Limits, Worker
 
     address = Address.from_url(nats)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger(__name__).info("Delivering from stream %r at %s to %s.", address.stream, address, gateway)
     login, ca_file = gateway_access(os.environ)
-    calls = OpenFaasTransport(gateway, threads=in_flight * max(1, len(flows)), login=login, ca_file=ca_file)
-    Worker(address, calls, flows=flows, limits=Limits(in_flight=in_flight, ack_wait=ack_wait)).run()
+    with logs.configured(*log_settings(os.environ)):
+        logging.getLogger(__name__).info("Delivering from stream %r at %s to %s.", address.stream, address, gateway)
+        calls = OpenFaasTransport(gateway, threads=in_flight * max(1, len(flows)), login=login, ca_file=ca_file)
+        Worker(address, calls, flows=flows, limits=Limits(in_flight=in_flight, ack_wait=ack_wait)).run()

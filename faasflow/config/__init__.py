@@ -6,6 +6,7 @@ Names and meanings are the original's where it has them. Nothing else in the pac
 from __future__ import annotations
 
 from faasflow.config.gateway import GATEWAY_DISPATCHER, gateway_access
+from faasflow.config.logs import LogFormat, LogLevel, log_settings
 from faasflow.config.reader import Reading, Source
 from faasflow.config.settings import HMAC_SECRET, Inspection, Settings, inspect, names_flow
 from faasflow.config.text import masked, parse_age, parse_duration, parse_time, without_tokens
@@ -14,11 +15,14 @@ __all__ = [
     "GATEWAY_DISPATCHER",
     "HMAC_SECRET",
     "Inspection",
+    "LogFormat",
+    "LogLevel",
     "Reading",
     "Settings",
     "Source",
     "gateway_access",
     "inspect",
+    "log_settings",
     "masked",
     "names_flow",
     "parse_age",

@@ -16,6 +16,7 @@ from faasflow.config.gateway import (
     gateway_login,
     gateway_url,
 )
+from faasflow.config.logs import LogFormat, LogLevel, log_format, log_level
 from faasflow.config.reader import Reader, Reading
 from faasflow.config.stores import data_store, default_store, state_store
 from faasflow.config.text import DAY
@@ -74,6 +75,8 @@ class Settings:
     repair_after: float = 30.0
     lease: float = 20.0
     retention: float = 7 * DAY
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.TEXT
 
     @classmethod
     def from_environment(
@@ -144,6 +147,8 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
         repair_after=read.seconds("repair_after", 30.0, least=1.0),
         lease=read.seconds("lease", 20.0, least=5.0),
         retention=read.age("retention", "7d", least=1.0),
+        log_level=log_level(read),
+        log_format=log_format(read),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from faasflow import graph
+from faasflow import graph, logs
 from faasflow.config import GATEWAY_DISPATCHER, Settings, without_tokens
 from faasflow.dsl import Flow
 from faasflow.engine.context import Context
@@ -102,21 +102,26 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
     """Serve the flow of a handler until SIGTERM or SIGINT, answer what is in flight, and return; in the main thread.
 
     `name` and `port` go before the environment's. A mistake that can be found before the first request is told in one
-    line on standard error, behind the traceback of the handler's own exception, and ends the process with 1.
+    line on standard error, behind the traceback of the handler's own exception, and ends the process with 1: in plain
+    text, whatever form the log has.
     """
-    from faasflow.http.server import Server
-
     try:
         settings = Settings.from_environment(flow=name, port=port)
-        loaded = load_handler(handler)
-        ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
-        events = event_handlers(loaded)
-        app = build_app(loaded, settings, ticker=ticker, events=events)
-        # One half works while the other half may wait for results.
-        server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
+        with logs.configured(settings.log_level, settings.log_format):
+            _serve(handler, settings)
     except FaasflowError as error:
         _refuse(error)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _serve(handler: Path, settings: Settings) -> None:
+    from faasflow.http.server import Server
+
+    loaded = load_handler(handler)
+    ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
+    events = event_handlers(loaded)
+    app = build_app(loaded, settings, ticker=ticker, events=events)
+    # One half works while the other half may wait for results.
+    server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
     logger.info("Flow %r listens on %s:%d.", settings.flow or "(by Host header)", settings.host, server.port)
     for warning in timeout_warnings(settings, definer(loaded.define)(Context(settings.flow, "", ""))):
         logger.warning(warning)

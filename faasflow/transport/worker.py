@@ -24,6 +24,7 @@ from urllib.parse import unquote
 from faasflow.errors import TransportError
 from faasflow.naming import unescape
 from faasflow.ports import OutgoingCall, Response, Transport
+from faasflow.scope import Scope, entered
 from faasflow.transport.jetstream import FLOW_HEADER, REQUEST_HEADER, Address, Link, consumer_name
 from faasflow.transport.openfaas import REQUEST_ID_HEADER, forward_path
 from faasflow.transport.retry import AGAIN, retry_delay
@@ -305,7 +306,8 @@ def _log(flow: str, request_id: str, tries: int, answer: Response | TransportErr
     if isinstance(answer, Response) and answer.status in AGAIN:
         level = logging.DEBUG  # nothing is wrong; the flow asked for a moment
     reason = f"the flow answered {answer.status}" if isinstance(answer, Response) else str(answer)
-    logger.log(level, "Flow %r, request %r: delivery %d comes again: %s", flow, request_id, tries, reason)
+    with entered(Scope(flow, request_id)):
+        logger.log(level, "Delivery %d comes again: %s", tries, reason)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
