@@ -227,7 +227,7 @@ class Closing:
 
     def _call_back(self, work: Work, record: RequestRecord, name: str, attempt: int) -> None:
         target = urlsplit(record.callback)
-        what = {"operation": f"callback to {target.hostname}", "attempt": attempt}
+        what = {"node": name, "operation": f"callback to {target.hostname}", "attempt": attempt}
         url = f"{target.scheme}://{target.hostname}"
         headers = work.reports.tell("operation_start", method="POST", url=url, **what)
         try:

@@ -195,7 +195,9 @@ def test_a_stop_is_told_once_with_what_runs_after_it():
 
     assert [event.state for event in told.of("request_end")] == ["STOPPED"]
     assert [event.node for event in told.of("node_start")].count("$finally") == 1
-    assert told.of("operation_start")[0].operation == "callback to hooks.example.com"
+    call = told.of("operation_start")[0]
+    assert (call.node, call.operation) == ("$callback", "callback to hooks.example.com")
+    assert (call.method, call.url) == ("POST", "http://hooks.example.com")
 
 
 def test_a_result_that_came_too_late_is_told_as_not_recorded():
