@@ -457,14 +457,13 @@ def test_an_inspection_tells_every_mistake_once_and_where_each_value_came_from(s
     assert sources["faasflow-hmac-secret"] == ("****", Source.SECRET)
 
 
-def test_names_that_nothing_looks_at_yet_are_taken_and_told() -> None:
-    environ = {"enable_tracing": "true", "trace_server": "jaeger:5775", "enable_hmac": "true", "consul_url": "c"}
+def test_names_that_nothing_looks_at_are_taken_and_told() -> None:
+    environ = {"trace_server": "jaeger:6831", "enable_hmac": "true", "consul_url": "c"}
     found = inspect(UNSIGNED | environ | {"state_store": "memory:"})
 
     assert not found.problems
     assert {reading.name: reading.note for reading in found.readings if reading.note} == {
-        "enable_tracing": "not used yet",
-        "trace_server": "not used yet",
+        "trace_server": "not used: enable_tracing is false",
         "enable_hmac": "not used",
         "consul_url": "not used: state_store is set",
     }

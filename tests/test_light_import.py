@@ -13,6 +13,7 @@ HEAVY = {
     "minio",
     "msgspec",
     "nats",
+    "opentelemetry",
     "opentracing",
     "redis",
     "requests",

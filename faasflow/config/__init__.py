@@ -10,6 +10,7 @@ from faasflow.config.logs import LogFormat, LogLevel, log_settings
 from faasflow.config.reader import Reading, Source
 from faasflow.config.settings import HMAC_SECRET, Inspection, Settings, inspect, names_flow
 from faasflow.config.text import masked, parse_age, parse_duration, parse_time, without_tokens
+from faasflow.config.tracing import TraceSettings
 
 __all__ = [
     "GATEWAY_DISPATCHER",
@@ -20,6 +21,7 @@ __all__ = [
     "Reading",
     "Settings",
     "Source",
+    "TraceSettings",
     "gateway_access",
     "inspect",
     "log_settings",

@@ -20,6 +20,7 @@ from faasflow.config.logs import LogFormat, LogLevel, log_format, log_level
 from faasflow.config.reader import Reader, Reading
 from faasflow.config.stores import data_store, default_store, state_store
 from faasflow.config.text import DAY
+from faasflow.config.tracing import TraceSettings, trace_settings
 from faasflow.errors import ConfigError
 
 HMAC_SECRET = "faasflow-hmac-secret"
@@ -27,7 +28,6 @@ DEFAULT_TIMEOUT = 30.0  # of-watchdog's, for read_timeout, write_timeout and exe
 
 _METHOD = re.compile(r"[A-Z]+")
 _HOST_PATTERN = re.compile(r"(?:[a-z0-9._*-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
-_NOT_YET = ("enable_tracing", "trace_server")
 _WITHOUT_EFFECT = ("enable_hmac", "verify_request", "intermediate_storage", "chain_name")
 _WAY_OUT = (
     f"Create it (openssl rand -hex 32 | faas-cli secret create {HMAC_SECRET}) and list it under the secrets of the "
@@ -47,7 +47,8 @@ class Settings:
     patterns of the hosts that callbacks may go to; none allows any. `is_watched` is whether something in front ends a
     call at `exec_timeout`. `tick_interval` is how often the process looks at the clock's timers, 0 for never;
     `repair_after` how long a step may be ready and not begin before it is forwarded again; `lease` how long a step that
-    runs is left alone without a sign of life; `retention` how long an ended request is kept.
+    runs is left alone without a sign of life; `retention` how long an ended request is kept. `trace` is how requests
+    are traced, if they are.
     """
 
     state_store: str = field(repr=False)
@@ -77,6 +78,7 @@ class Settings:
     retention: float = 7 * DAY
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
+    trace: TraceSettings | None = None
 
     @classmethod
     def from_environment(
@@ -103,8 +105,6 @@ def inspect(environ: Mapping[str, str], *, flow: str = "", port: int | None = No
     """What `Settings.from_environment` does, with where each value came from and everything that is wrong."""
     read = Reader(environ)
     settings = _settings(read, flow, port)
-    for name in _NOT_YET:
-        read.unused(name, "not used yet")
     for name in _WITHOUT_EFFECT:
         read.unused(name, "not used")
     return Inspection(settings, tuple(read.readings.values()), tuple(read.problems))
@@ -149,6 +149,7 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
         retention=read.age("retention", "7d", least=1.0),
         log_level=log_level(read),
         log_format=log_format(read),
+        trace=trace_settings(read),
     )
 
 

@@ -23,6 +23,7 @@ from faasflow.ports import DataStore, StateStore
 from faasflow.runtime.handler import Handler, load_handler
 from faasflow.runtime.ticker import Ticker
 from faasflow.runtime.timeouts import timeout_warnings
+from faasflow.tracing import open_tracing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -118,7 +119,7 @@ def _serve(handler: Path, settings: Settings) -> None:
 
     loaded = load_handler(handler)
     ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
-    events = event_handlers(loaded)
+    events = event_handlers(loaded, settings)
     app = build_app(loaded, settings, ticker=ticker, events=events)
     # One half works while the other half may wait for results.
     server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
@@ -165,8 +166,9 @@ def _parts(
     )
 
 
-def event_handlers(handler: Handler) -> list[EventHandler]:
-    """Who is told what happens to requests, ready: the handler's own. `HandlerError` if it cannot be made."""
+def event_handlers(handler: Handler, settings: Settings) -> list[EventHandler]:
+    """Who is told what happens to requests, ready: tracing, if it is on, and the handler's own. `HandlerError` or
+    `ConfigError` if one cannot be made."""
     own = _own("event_handler", handler.override_event_handler) if handler.override_event_handler is not None else None
     found = [own] if own is not None else []
     for events in found:
@@ -178,7 +180,8 @@ def event_handlers(handler: Handler) -> list[EventHandler]:
             events.init()
         except Exception as error:
             raise HandlerError(f"init() of the event handler failed with {type(error).__name__}: {error}") from error
-    return found
+    tracing = open_tracing(settings)
+    return [tracing, *found] if tracing is not None else found
 
 
 def _transport(settings: Settings) -> Transport:

@@ -11,13 +11,22 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from faasflow import stores
-from faasflow.config import GATEWAY_DISPATCHER, HMAC_SECRET, Inspection, Settings, masked, without_tokens
-from faasflow.errors import FaasflowError
+from faasflow.config import (
+    GATEWAY_DISPATCHER,
+    HMAC_SECRET,
+    Inspection,
+    Settings,
+    TraceSettings,
+    masked,
+    without_tokens,
+)
+from faasflow.errors import ConfigError, FaasflowError
 from faasflow.http.clock import WAY_OUT, ago, clock_fault
 from faasflow.naming import IdMaker
 from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
 from faasflow.runtime import SystemClock
 from faasflow.runtime.timeouts import timeout_warnings
+from faasflow.tracing import find_fault
 
 if TYPE_CHECKING:
     from faasflow.engine.clock import ClockStatus
@@ -63,6 +72,8 @@ def run_checks(inspection: Inspection) -> Iterator[Check]:
     yield _check_store("data store", settings.data_store, lambda: stores.open_data_store(settings.data_store))
     if settings.flow and settings.state_store != _MEMORY:
         yield from _check_clock(settings)
+    if settings.trace is not None:
+        yield _check_tracing(settings.trace)
     yield from _check_signing(inspection)
     yield from _check_timeouts(settings)
 
@@ -175,6 +186,18 @@ def _clock_status(settings: Settings) -> ClockStatus:
 
 def _define(context: Context) -> Definition:
     raise NotImplementedError("A look at the clock runs no flow.")
+
+
+def _check_tracing(trace: TraceSettings) -> Check:
+    try:
+        fault = find_fault(trace)
+    except ConfigError as error:
+        return Check("tracing", Verdict.BAD, str(error), error.hint)
+    if fault:
+        way_out = "" if trace.warning else "Set trace_server to what takes spans. Without it requests go on untraced."
+        return Check("tracing", Verdict.WARNING, f"{fault}.".replace("..", "."), way_out)
+    how = "" if trace.is_otlp else "; an agent does not say whether they arrive"
+    return Check("tracing", Verdict.GOOD, f"spans go to {trace.server}{how}")
 
 
 def _check_signing(inspection: Inspection) -> Iterator[Check]:

@@ -82,14 +82,14 @@ def test_a_function_in_which_nothing_is_wrong(tmp_path: Path, environ: dict[str,
 
 
 def test_settings_are_shown_with_where_they_came_from(tmp_path: Path, environ: dict[str, str]) -> None:
-    said = doctor(tmp_path, "--json", **environ, enable_tracing="true", trace_server="jaeger:5775")
+    said = doctor(tmp_path, "--json", **environ, trace_server="jaeger:6831")
     settings = {entry["name"]: (entry["value"], entry["from"]) for entry in json.loads(said.stdout)["settings"]}
 
     assert settings["exec_timeout"] == ("60s", "environment")
     assert settings["call_timeout"] == ("60s", "default")
     assert settings["faasflow-hmac-secret"] == ("****", "secret file")
-    assert settings["enable_tracing"] == ("true", "environment (not used yet)")
-    assert settings["trace_server"] == ("jaeger:5775", "environment (not used yet)")
+    assert settings["enable_tracing"] == ("false", "default")
+    assert settings["trace_server"] == ("jaeger:6831", "environment (not used: enable_tracing is false)")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_every_setting_is_read_and_understood(settings: dict[str, str], mounted:
 
     assert found.problems == ()
     assert {"consul_url", "s3_url", "exec_timeout"} <= settings.keys() <= read.keys()
-    assert {read[name] for name in settings.keys() - {"enable_tracing"}} == {""}
+    assert {read[name] for name in settings} == {""}
 
 
 @pytest.mark.parametrize("settings", [flow_settings(), page_settings()], ids=["flow.yml", "deploying.md"])
