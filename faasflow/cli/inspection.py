@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from faasflow.errors import DefinitionError, FaasflowError
-from faasflow.naming import escape
 
 if TYPE_CHECKING:
     from faasflow import graph
@@ -122,6 +121,7 @@ def main() -> None:
 
 def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     from faasflow.engine.context import Context
+    from faasflow.graph import outline
     from faasflow.runtime import definer, load_handler
 
     try:
@@ -129,11 +129,10 @@ def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     except FaasflowError as error:
         folder = handler.resolve() if handler.is_dir() else handler.resolve().parent
         return {"error": error.message + _place(error, folder), "hint": error.hint}
-    waits_for: dict[str, list[str] | None] = {}
-    _walk(definition.root, "", [], waits_for)
+    places = outline(definition)
     return {
-        "waits_for": waits_for,
-        "calls": _calls(definition.root),
+        "waits_for": {place.path: place.after for place in places if not place.is_virtual},
+        "calls": _calls(places),
         "has_on_failure": definition.on_failure is not None,
         "has_finally": definition.finally_ is not None,
         "drawings": _draw(definition),
@@ -148,44 +147,11 @@ def _place(error: BaseException, folder: Path) -> str:
     return f" ({found[-1]})" if found and isinstance(error, DefinitionError) else ""
 
 
-def _walk(dag: graph.Dag, prefix: str, before: list[str] | None, found: dict[str, list[str] | None]) -> None:
-    """Add the nodes of `dag`, whose paths begin with `prefix`; its first node waits for `before`."""
-    from faasflow import graph
-
-    for node in dag.nodes.values():
-        path = prefix + escape(node.id)
-        sources = [dag.nodes[edge.source] for edge in dag.predecessors[node.id]]
-        waits_for = [_end(source, prefix) for source in sources] if sources else before
-        if isinstance(node.body, graph.SubDag):
-            _walk(node.body.dag, f"{path}/", waits_for, found)
-            continue
-        if not node.is_virtual:
-            found[path] = waits_for
-        for option, inner in graph.inner_dags(node):
-            is_case = isinstance(node.body, graph.Condition)
-            _walk(inner, f"{path}={escape(option)}/" if is_case else f"{path}/", None, found)
-
-
-def _end(node: graph.Node, prefix: str) -> str:
-    """The path of what is recorded when `node` is done: of a sub-DAG, its last node."""
-    from faasflow import graph
-
-    path = prefix + escape(node.id)
-    if isinstance(node.body, graph.SubDag):
-        return _end(node.body.dag.nodes[node.body.dag.end], f"{path}/")
-    return path
-
-
-def _calls(dag: graph.Dag) -> dict[str, str]:
-    from faasflow import graph
-
+def _calls(places: Iterable[graph.Place]) -> dict[str, str]:
     calls: dict[str, str] = {}
-    for node in dag.nodes.values():
-        for operation in node.operations:
-            if operation.kind is graph.OperationKind.FUNCTION:
-                calls.setdefault(operation.name, node.id)
-        for _, inner in graph.inner_dags(node):
-            calls = {**_calls(inner), **calls}
+    for place in places:
+        for function in place.functions:
+            calls.setdefault(function, place.id)
     return calls
 
 

@@ -20,13 +20,14 @@ from faasflow.engine.kept import Part, value_of
 from faasflow.engine.ledger import INPUT, REQUEST, Snapshot, StoredRequest, index_prefix
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.engine.message import Message
-from faasflow.engine.parts import PARKED, Parts
+from faasflow.engine.parts import Parts
 from faasflow.engine.records import Failure, RequestRecord, dump, load
 from faasflow.engine.redrive import Redrive, watched
 from faasflow.engine.timers import failed_prefix, newest_first
 from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
+    FaasflowError,
     RequestConflictError,
     RequestNotFoundError,
     TryAgainError,
@@ -170,24 +171,14 @@ class Engine:
         """The state of a request."""
         return self._request(request_id).record.state
 
-    def story(self, request_id: str) -> dict[str, object]:
-        """All that is recorded of a request, for JSON: times in seconds since the epoch, sizes in bytes."""
+    def story(self, request_id: str, *, is_folded: bool = False, node: str = "") -> dict[str, object]:
+        """All that is recorded of a request, for JSON: times in seconds since the epoch, sizes in bytes. With
+        `is_folded` the executions of a node in branches share a row, but those of the path `node`."""
         snapshot = self._parts.ledger(request_id).read([], story.PREFIXES)
         record = _known(request_id, snapshot).record
-        return {
-            "flow": self.flow,
-            "request_id": request_id,
-            "state": record.state,
-            "created": record.created,
-            "ended": record.ended,
-            "deadline": record.deadline,
-            "run": record.run,
-            "query": record.query,
-            "failure": record.failure,
-            "closing": record.closing,
-            "parked": [key.removeprefix(PARKED) for key in snapshot.entries if key.startswith(PARKED)],
-            "nodes": story.nodes(snapshot.entries, self._parts.clock.now()),
-        }
+        definition, graph_error = self._shape(request_id, record)
+        told = story.tell(record, snapshot.entries, definition, self._parts.clock.now(), is_folded=is_folded, node=node)
+        return {"flow": self.flow, "request_id": request_id, **told, "graph_error": graph_error}
 
     def data(self, request_id: str, node: str = "", part: Part = Part.RESULT) -> bytes:
         """A value of a node, by its path, or of the request itself; `NotKeptError` if it is not kept."""
@@ -397,6 +388,16 @@ class Engine:
                     self._closing.run_again(work, record)
             except TryAgainError:
                 self._parts.send(work.ledger, [message])
+
+    def _shape(self, request_id: str, record: RequestRecord) -> tuple[graph.Definition | None, str]:
+        """The graph that a request runs on; if it cannot be known any more, why."""
+        try:
+            definition = self._parts.define(Context(self.flow, request_id, record.query))
+        except FaasflowError as error:
+            return None, f"The flow cannot be defined now: {error}"
+        if definition.fingerprint != record.fingerprint:
+            return None, "The flow was changed after this request had started."
+        return definition, ""
 
     def _request(self, request_id: str) -> StoredRequest:
         return _known(request_id, self._parts.ledger(request_id).read())

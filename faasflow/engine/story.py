@@ -2,61 +2,143 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
 
+from faasflow import graph
+from faasflow.engine.folding import fold
 from faasflow.engine.lifecycle import NodeState
+from faasflow.engine.outlook import Moment, outlook
 from faasflow.engine.parts import PARKED
-from faasflow.engine.payload import size_of
-from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, LeaseRecord, NodeRecord, load
+from faasflow.engine.payload import Payload, size_of
+from faasflow.engine.records import (
+    AttemptRecord,
+    BranchesRecord,
+    Failure,
+    LeaseRecord,
+    NodeRecord,
+    RequestRecord,
+    load,
+)
 from faasflow.engine.split import is_chunk
 
 PREFIXES = ("node/", "branches/", "attempt/", "lease/", PARKED)
 """What the keys that a story is read from start with."""
 
-Row = dict[str, object]
+Row = dict[str, Any]
+
+
+def tell(
+    record: RequestRecord,
+    entries: Mapping[str, bytes],
+    definition: graph.Definition | None,
+    now: float,
+    *,
+    is_folded: bool = False,
+    node: str = "",
+) -> Row:
+    """What is recorded of a request, and how each node of its graph stands, where that is known."""
+    rows = nodes(entries, now)
+    parked = [key.removeprefix(PARKED) for key in entries if key.startswith(PARKED)]
+    moment = Moment(record.state, record.created, now, parked)
+    return {
+        "state": record.state,
+        "created": record.created,
+        "ended": record.ended,
+        "now": now,
+        "deadline": record.deadline,
+        "run": record.run,
+        "query": record.query,
+        # The path of its URL may be as good as a password.
+        "callback": urlsplit(record.callback).hostname if record.callback else None,
+        "failure": record.failure,
+        "closing": record.closing,
+        "parked": [step for step in parked if "@" not in step] if is_folded else parked,
+        "nodes": fold(rows, keep=node) if is_folded else rows,
+        "graph": outlook(graph.outline(definition), rows, moment) if definition is not None else None,
+    }
 
 
 def nodes(entries: Mapping[str, bytes], now: float) -> list[Row]:
-    """A row for each step that is recorded, under way, or waits for its next attempt."""
+    """A row for each step that is recorded, under way, or waits for another attempt; openings of branches first."""
     attempts = _attempts(entries)
-    rows = [
-        {**_recorded(key, value), "attempts": attempts.pop(key, [])}
-        for key, value in entries.items()
-        if key.startswith(("node/", "branches/")) and not is_chunk(key)
-    ]
+    recorded = {key for key in entries if key.startswith(("node/", "branches/")) and not is_chunk(key)}
+    rows = [{**_recorded(key, entries[key]), "attempts": _before(key, recorded, attempts)} for key in recorded]
     leases = {key.removeprefix("lease/"): value for key, value in entries.items() if key.startswith("lease/")}
-    for step in sorted({*attempts, *leases} - entries.keys()):
-        rows.append({**_unfinished(step, leases.get(step), now), "attempts": attempts.get(step, [])})
-    return rows
+    for step in {*attempts, *leases} - recorded:
+        if _outcome(step) not in recorded:
+            tried = attempts.get(step, [])
+            rows.append({**_unfinished(step, leases.get(step), tried, entries, now), "attempts": tried})
+    return sorted(rows, key=lambda row: ("branches" not in row, row["path"]))
+
+
+def _outcome(step: str) -> str:
+    """Where the failure of a step is recorded."""
+    return f"node/{step.partition('/')[2]}"
+
+
+def _before(key: str, recorded: Container[str], attempts: Mapping[str, list[Row]]) -> list[Row]:
+    """The failed attempts before what is recorded; a node that opened no branches has those of trying to."""
+    opening = f"branches/{key.removeprefix('node/')}"
+    if key.startswith("node/") and opening not in recorded:
+        return [*attempts.get(opening, []), *attempts.get(key, [])]
+    return attempts.get(key, [])
 
 
 def _recorded(key: str, value: bytes) -> Row:
     family, _, path = key.partition("/")
     if family == "branches":
-        opened = load(value, BranchesRecord, key)
-        return {"path": path, "branches": opened.count, "started": opened.started, "ended": opened.ended}
+        return _opened(path, load(value, BranchesRecord, key))
     node = load(value, NodeRecord, key)
-    return {
+    row: Row = {
         "path": path,
         "state": node.state,
         "attempt": node.attempt,
         "started": node.started,
         "ended": node.ended,
         "result_size": size_of(node.result),
+        "input_size": _size(node.input),
+        "output_size": _size(node.output),
         "failure": node.failure,
     }
+    return {**row, "continues": True} if node.continues else row
 
 
-def _unfinished(step: str, lease: bytes | None, now: float) -> Row:
+def _size(kept: Payload | None) -> int | None:
+    return size_of(kept) if kept is not None else None
+
+
+def _opened(path: str, opened: BranchesRecord) -> Row:
+    row: Row = {"path": path, "branches": opened.count, "started": opened.started, "ended": opened.ended}
+    # Only the branches of a condition share an input.
+    return row if opened.input is None else {**row, "options": [option for option, _ in opened.branches]}
+
+
+def _unfinished(
+    step: str, lease: bytes | None, attempts: Sequence[Row], entries: Mapping[str, bytes], now: float
+) -> Row:
     held = load(lease, LeaseRecord, f"lease/{step}") if lease is not None else None
-    state = NodeState.RUNNING if held is not None and held.until > now else NodeState.RETRYING
+    is_held = held is not None and held.until > now
     return {
         "path": step.partition("/")[2],
-        "state": state,
+        "state": NodeState.RUNNING if is_held else NodeState.RETRYING,
         "started": None,
         "ended": None,
         "lease": held.until if held is not None else None,
+        "waits": _waits(held, is_held=is_held, is_parked=PARKED + step in entries, attempts=attempts),
     }
+
+
+def _waits(held: LeaseRecord | None, *, is_held: bool, is_parked: bool, attempts: Sequence[Row]) -> Row:
+    """What a step without an outcome waits for: `for`, and `until` when where that is known."""
+    if is_held and held is not None:
+        return {"for": "lease", "until": held.until, "owner": held.owner}
+    if is_parked:
+        return {"for": "resume"}
+    if attempts:
+        return {"for": "attempt", "until": attempts[-1]["next"]}
+    return {"for": "clock", "until": None}
 
 
 def _attempts(entries: Mapping[str, bytes]) -> dict[str, list[Row]]:

@@ -15,6 +15,7 @@ from faasflow.graph.model import (
     SubDag,
     inner_dags,
 )
+from faasflow.graph.outline import Place, PlaceKind, outline
 from faasflow.graph.policy import Retry
 
 __all__ = [
@@ -27,7 +28,10 @@ __all__ = [
     "Node",
     "Operation",
     "OperationKind",
+    "Place",
+    "PlaceKind",
     "Retry",
     "SubDag",
     "inner_dags",
+    "outline",
 ]

@@ -175,7 +175,8 @@ class _Front:
         return text_response(self._engine.state(id).value)
 
     def _story(self, id: str) -> Response:
-        return json_response(self._engine.story(id))
+        is_folded = request.args.get("fold", "").lower() in ("1", "true")
+        return json_response(self._engine.story(id, is_folded=is_folded, node=request.args.get("node", "")))
 
     def _result(self, id: str) -> Response:
         seconds, _ = self._wish()

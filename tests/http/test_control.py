@@ -116,6 +116,24 @@ def test_the_story_tells_every_node(serve: Serve, chain: FlowTester) -> None:
     ]
 
 
+def test_the_story_is_folded_when_asked_to(serve: Serve) -> None:
+    def define(flow, context):
+        each = flow.dag().foreach_branch("each", lambda data: {"a": 1, "b": 2}, aggregator=len)
+        each.node("work").modify(lambda data: data)
+
+    tester = FlowTester(define)
+    client = serve(tester)
+    client.start(id="r1")
+    deliver_all(tester, client)
+    plain, folded = client.get("/flow/r1").json["nodes"], client.get("/flow/r1?fold=true").json["nodes"]
+    one = client.get("/flow/r1?fold=true&node=each/work@b").json["nodes"]
+
+    assert [row["path"] for row in plain] == ["each", "each", "each/work@a", "each/work@b"]
+    assert [row["path"] for row in folded] == ["each", "each", "each/work"]
+    assert folded[2]["executions"] == {"FINISHED": 2}
+    assert [row["path"] for row in one] == ["each", "each", "each/work", "each/work@b"]
+
+
 def test_the_list_shows_the_newest_request_first_page_by_page(serve: Serve, chain: FlowTester) -> None:
     client = serve(chain)
     for number in range(5):
