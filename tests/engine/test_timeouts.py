@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from faasflow import Retry
+from faasflow.engine.engine import Engine
+from faasflow.engine.parts import Parts
 from faasflow.errors import CallTimeoutError
-from faasflow.testing import FlowTester, OutgoingCall, RequestState, Response
+from faasflow.runtime import SystemClock, definer
+from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
+from faasflow.testing import FlowTester, InProcessTransport, OutgoingCall, RequestState, Response
+from tests.support import wait_until
 
 
 def calls(*functions: str, flow_timeout: float | None = None, **options):
@@ -133,3 +140,42 @@ def test_the_result_of_a_node_that_runs_past_the_end_of_its_request_is_refused()
     assert outcome.result == b"failed: RequestTimeoutError"
     assert "a" not in outcome.ran
     assert not tester.transport.pending
+
+
+def test_a_handler_that_hangs_in_its_own_code_fails_in_time_and_its_late_result_is_refused() -> None:
+    let_go, states = threading.Event(), []
+
+    def hang(data: bytes) -> bytes:
+        let_go.wait(60)
+        return b"late"
+
+    def define(flow, context) -> None:
+        flow.dag().node("n", timeout=0.3).modify(hang)
+        flow.finally_(states.append)
+
+    transport = InProcessTransport()
+    parts = Parts(
+        flow="flow",
+        define=definer(define),
+        state=MemoryStateStore(),
+        data=MemoryDataStore(),
+        transport=transport,
+        clock=SystemClock(),
+        lease_after=0.1,
+    )
+    engine = Engine(parts)
+    engine.start(b"", request_id="r")
+    message = transport.pending.popleft()
+    worker = threading.Thread(target=engine.deliver, args=("r", message.body))
+    worker.start()
+    wait_until(lambda: engine.state("r") is RequestState.FAILED, "the hanging node to fail its request")
+    wait_until(lambda: states, "finally_ to run")
+    is_still_hanging = worker.is_alive()
+    let_go.set()
+    worker.join(20)
+
+    failure = engine.answer("r").failure
+    assert is_still_hanging
+    assert failure is not None
+    assert (failure.node, failure.error_type) == ("n", "NodeTimeoutError")
+    assert (engine.state("r"), states) == (RequestState.FAILED, ["failure"])
