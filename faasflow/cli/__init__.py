@@ -7,12 +7,14 @@ import click
 import faasflow
 from faasflow.cli.app import App
 from faasflow.cli.completion import completion
+from faasflow.cli.control import pause, resume, stop
 from faasflow.cli.dead_letters import dead_letters
 from faasflow.cli.doctor import doctor
 from faasflow.cli.graph import graph
 from faasflow.cli.invoke import invoke
 from faasflow.cli.listing import list_, state
 from faasflow.cli.new import new
+from faasflow.cli.result import result
 from faasflow.cli.retry import retry
 from faasflow.cli.run import run
 from faasflow.cli.tick import tick
@@ -45,6 +47,10 @@ _COMMANDS = (
     invoke,
     list_,
     state,
+    result,
+    pause,
+    resume,
+    stop,
     dead_letters,
     retry,
     validate,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TextIO, TypeVar
 
 import click
+
+Item = TypeVar("Item")
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -69,10 +71,35 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, is_cut: 
     what fits into the line; what is no terminal is given all."""
     lines = [tuple(titles), *map(tuple, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-    limit = _columns(sys.stdout) if is_cut and is_terminal(sys.stdout) else None
+    limit = columns(sys.stdout) if is_cut and is_terminal(sys.stdout) else None
     for line in lines:
         text = "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        show(_shortened(text, limit, keep=sum(widths[:-1]) + 2 * len(widths[:-1])))
+        show(_cut(text, limit, keep=sum(widths[:-1]) + 2 * len(widths[:-1])))
+
+
+def counted(items: Sequence[Item]) -> Iterator[Item]:
+    """The items one by one; on a terminal a line on stderr counts them, over which whatever comes next is written."""
+    for number, item in enumerate(items, start=1):
+        if is_terminal(sys.stderr):
+            sys.stderr.write(f"{number} of {len(items)} ...\r")
+            sys.stderr.flush()
+        yield item
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` columns, without its middle where it is longer."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def columns(stream: TextIO) -> int:
+    """How wide the terminal is."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        return _USUAL_WIDTH
 
 
 def duration(seconds: float) -> str:
@@ -87,14 +114,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} m"
 
 
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL_WIDTH
-    except (OSError, ValueError):
-        return _USUAL_WIDTH
-
-
-def _shortened(text: str, limit: int | None, *, keep: int) -> str:
+def _cut(text: str, limit: int | None, *, keep: int) -> str:
     """`text` in `limit` columns; what is in the first `keep` stays, and a little of the rest."""
     if limit is None or len(text) <= limit:
         return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -18,21 +17,12 @@ from faasflow.cli.options import (
     query_text,
     remote_options,
 )
-from faasflow.errors import FaasflowError
+from faasflow.cli.waiting import PREFER, is_pending, wait_for_end, wish
 
 if TYPE_CHECKING:
-    import requests
-
     from faasflow.cli.remote import Remote
 
 _CALLBACK = "X-Faas-Flow-Callback-Url"
-_PREFER = "Prefer"
-_LONGEST_LOOK = 30
-_PAUSE = 0.1
-
-
-class StillRunningError(FaasflowError, TimeoutError):
-    """A request has not ended in the time that was given to it."""
 
 
 @click.command(short_help="Call a flow or function through a gateway.")
@@ -84,41 +74,15 @@ def invoke(
         # The answer of the flow is not ours to see, and a queue may deliver twice: an id of our own helps both.
         sent.setdefault(REQUEST_ID, IdMaker()())
     if wait is not None:
-        sent.setdefault(_PREFER, _wish(wait))
+        sent.setdefault(PREFER, wish(wait))
     answer = remote.call(flow, query=query_text(query), headers=sent, body=body_of(data), is_async=is_async)
     request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
     if is_async and answer.ok:
         note("Function submitted asynchronously.")
     if request_id:
         note(f"request {request_id}")
-    if _is_pending(answer) and wait is not None:
-        answer = _wait(remote, flow, request_id, time.monotonic() + wait)
+    if is_pending(answer) and wait is not None:
+        answer = wait_for_end(remote, flow, request_id, time.monotonic() + wait)
     checked(answer)
-    if not _is_pending(answer):
+    if not is_pending(answer):
         write_result(answer.content)
-
-
-def _wait(remote: Remote, flow: str, request_id: str, until: float) -> requests.Response:
-    """Ask for the result until it is there; gateways end a call that takes too long."""
-    from faasflow.cli.remote import story_path
-
-    while (left := until - time.monotonic()) > 0:
-        path = f"{story_path(request_id)}/result"
-        answer = remote.call(flow, path, method="GET", headers={_PREFER: _wish(left)})
-        if not _is_pending(answer):
-            return answer
-        time.sleep(min(_PAUSE, left))
-    raise StillRunningError(
-        f"Request {request_id!r} has not ended yet.", hint=f"See how it gets on: faasflow state {flow} {request_id}"
-    )
-
-
-def _is_pending(answer: requests.Response) -> bool:
-    """Whether it is a flow's word that it goes on."""
-    from faasflow.cli.remote import STATE
-
-    return answer.status_code == 202 and STATE in answer.headers
-
-
-def _wish(seconds: float) -> str:
-    return f"wait={min(math.ceil(seconds), _LONGEST_LOOK)}"

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import click
 
 from faasflow.cli.app import FAILED
-from faasflow.cli.console import duration, show, show_table
+from faasflow.cli.console import columns, duration, is_terminal, shortened, show, show_table
 from faasflow.cli.options import remote_options
+from faasflow.cli.selection import Selection, requests_of, selection_options
+from faasflow.engine.lifecycle import RequestState
 
 if TYPE_CHECKING:
     from faasflow.cli.remote import Remote
 
 _UNSUCCESSFUL = ("FAILED", "STOPPED")
+_USUAL_LIMIT = 20
+_LEAST_ID, _LEAST_FAILURE = 10, 12
 
 
 @click.command("list", short_help="List flows and functions, or a flow's requests.")
 @click.argument("flow", required=False)
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, help="With FLOW: how many requests, 1 to 1000 (default: 20)."
-)
+@selection_options("With FLOW", [state.value for state in RequestState])
+@click.option("--limit", type=click.IntRange(min=1), help="With FLOW: how many requests (default: 20).")
+@click.option("--all", "is_all", is_flag=True, help="With FLOW: all requests that fit, however many.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON; times are seconds since the epoch.")
 @remote_options
-def list_(remote: Remote, flow: str | None, limit: int, as_json: bool) -> None:
-    """List the flows and functions of a gateway, or the newest requests of FLOW.
+def list_(
+    remote: Remote, flow: str | None, selection: Selection, limit: int | None, is_all: bool, as_json: bool
+) -> None:
+    """List the flows and functions of a gateway, or the newest requests of FLOW: when they started, how long they took,
+    and the node in which they failed.
 
     Flows are those with the label faas-flow: "1".
 
@@ -36,18 +45,35 @@ def list_(remote: Remote, flow: str | None, limit: int, as_json: bool) -> None:
     Examples:
       faasflow list
       faasflow list greet --limit 5
+      faasflow list greet --state FAILED --state STOPPED --since 2d
     """
-    from faasflow.cli.remote import story_of
-
+    _check_use(flow, selection, limit, is_all)
     if flow is None:
         functions = [_function(function) for function in remote.functions()]
         _write(functions, ("Name", "Kind", "Invocations", "Replicas"), as_json=as_json)
         return
-    requests = story_of(remote.read(flow, "/flow", query=f"limit={limit}"))["requests"]
+    requests = [*requests_of(remote, flow, selection, limit=None if is_all else limit or _USUAL_LIMIT)]
     if as_json:
         show(json.dumps(requests, indent=2))
     else:
-        show_table(("Request", "State", "Started", "Duration"), map(_request, requests))
+        show_requests(requests)
+
+
+def _check_use(flow: str | None, selection: Selection, limit: int | None, is_all: bool) -> None:
+    if flow is None and (is_all or not selection.is_all):
+        raise click.UsageError("--state, --since, --before and --all choose among the requests of one FLOW. Name it.")
+    if is_all and limit is not None:
+        raise click.UsageError("--all and --limit exclude each other.")
+
+
+def show_requests(requests: Sequence[Mapping[str, Any]], *, with_flow: bool = False) -> None:
+    """A table of requests, of rows that a flow answered. On a terminal it is no wider than that."""
+    first = 0 if with_flow else 1
+    titles = ("Flow", "Request", "State", "Started", "Duration", "Failure")[first:]
+    lines = [_request(request)[first:] for request in requests]
+    if is_terminal(sys.stdout):
+        _narrow(titles, lines)
+    show_table(titles, lines, is_cut=True)
 
 
 @click.command(short_help="Write the state of a request.")
@@ -91,7 +117,17 @@ def _write(rows: list[dict[str, Any]], titles: tuple[str, ...], *, as_json: bool
         show_table(titles, ([str(value) for value in row.values()] for row in rows))
 
 
-def _request(request: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def _request(request: Mapping[str, Any]) -> list[str]:
     started = datetime.fromtimestamp(request["created"]).strftime("%Y-%m-%d %H:%M:%S")
-    ended = request["ended"] or time.time()
-    return request["request_id"], request["state"], started, duration(ended - request["created"])
+    spent = duration((request["ended"] or time.time()) - request["created"])
+    failure = ": ".join(part for part in (unquote(request.get("node") or ""), request.get("error_type")) if part)
+    return [str(request.get("flow", "")), request["request_id"], request["state"], started, spent, failure]
+
+
+def _narrow(titles: Sequence[str], lines: Sequence[list[str]]) -> None:
+    """Shorten ids so that the rest, with a little of the last column, fits into the terminal."""
+    at = titles.index("Request")
+    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+    left = columns(sys.stdout) - sum(size + 2 for size in (*widths[:at], *widths[at + 1 : -1])) - _LEAST_FAILURE
+    for line in lines:
+        line[at] = shortened(line[at], max(left, _LEAST_ID))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self, TextIO
 from urllib.parse import unquote
 
-from faasflow.cli.console import duration, is_terminal, mark
+from faasflow.cli.console import duration, is_terminal, mark, shortened
 from faasflow.cli.story import Row, Story, rows, running
 from faasflow.engine.lifecycle import RequestState
 
@@ -85,14 +85,14 @@ class Progress:
 
     def _line(self, row: Row, sign: str) -> str:
         width = self._name_width()
-        text = f"{_cut(row.name, width):{width}}  {_count(row):>16}  {duration(row.seconds):>8}"
+        text = f"{shortened(row.name, width):{width}}  {_count(row):>16}  {duration(row.seconds):>8}"
         return f"{mark('bad' if row.failed else sign, stream=self._stream)} {text.rstrip()}"
 
     def _status(self, story: Story) -> str:
         names = [unquote(path) for path in running(story, self._plan)]
         now = f", running {', '.join(names)}" if names else ""
         spent = duration(time.monotonic() - self._began)
-        return _cut(f"{next(self._spinner)} {spent}{now}", self._width() - _MARGIN)
+        return shortened(f"{next(self._spinner)} {spent}{now}", self._width() - _MARGIN)
 
     def _name_width(self) -> int:
         longest = max([_SHORTEST_NAME, *map(len, self._plan)])
@@ -127,14 +127,6 @@ def _count(row: Row) -> str:
     if row.branches is not None:
         return "1 branch" if row.branches == 1 else f"{row.branches} branches"
     return ""
-
-
-def _cut(text: str, width: int) -> str:
-    """`text` in at most `width` columns, without its middle where it is longer."""
-    if len(text) <= width:
-        return text
-    head = (width - 1) // 2
-    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
 def _can_show(text: str, stream: TextIO) -> bool:

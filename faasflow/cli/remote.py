@@ -145,6 +145,11 @@ def story_path(request_id: str) -> str:
     return f"/flow/{quote(request_id, safe='')}"
 
 
+def result_path(request_id: str) -> str:
+    """Where a flow answers with the result of a request."""
+    return f"{story_path(request_id)}/result"
+
+
 def checked(answer: requests.Response) -> requests.Response:
     """An answer of status 2xx; else `RemoteError` with what it says."""
     if answer.ok:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from urllib.parse import unquote, urlencode
 import click
 
 from faasflow.cli.app import FAILED
-from faasflow.cli.console import is_terminal, note, report_error, show
+from faasflow.cli.console import counted, note, report_error, show
 from faasflow.cli.finding import flow_of
 from faasflow.cli.options import age, remote_options
 from faasflow.errors import FaasflowError, RequestConflictError
@@ -147,11 +146,7 @@ def _retry_all(remote: Remote, flows: Sequence[str], wanted: Filter, *, dry_run:
 
 def _retry_each(remote: Remote, letters: Sequence[DeadLetter]) -> int:
     done = 0
-    for number, letter in enumerate(letters, start=1):
-        if is_terminal(sys.stderr):
-            # Whatever comes next is written over it.
-            sys.stderr.write(f"{number} of {len(letters)} ...\r")
-            sys.stderr.flush()
+    for letter in counted(letters):
         try:
             # A request that has not failed is a dead letter for its callback.
             node = "" if letter.has_failed else letter.node

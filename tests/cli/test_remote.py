@@ -185,7 +185,7 @@ def test_the_newest_requests_of_a_flow_are_listed(
 
     titles, *lines = faasflow("list", "echo", "--limit", "2").stdout.splitlines()
 
-    assert titles.split() == ["Request", "State", "Started", "Duration"]
+    assert titles.split() == ["Request", "State", "Started", "Duration", "Failure"]
     assert [line.split()[0] for line in lines] == [ids[2], ids[1]]
     assert re.fullmatch(rf"{ids[2]}  FINISHED  \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d  \d+ ms", lines[0])
     assert [request["request_id"] for request in json.loads(faasflow("list", "echo", "--json").stdout)] == ids[::-1]
