@@ -150,7 +150,10 @@ def test_a_handler_that_hangs_in_its_own_code_fails_in_time_and_its_late_result_
         return b"late"
 
     def define(flow, context) -> None:
-        flow.dag().node("n", timeout=0.3).modify(hang)
+        dag = flow.dag()
+        dag.node("n", timeout=0.3).modify(hang)
+        dag.node("behind").modify(hang)
+        dag.edge("n", "behind")
         flow.finally_(states.append)
 
     transport = InProcessTransport()
