@@ -107,7 +107,7 @@ class _Run:
         while True:
             began = time.monotonic()
             story = self._story(request_id) or story
-            if story and is_closed(story, has_on_failure=plan.has_on_failure, has_finally=plan.has_finally):
+            if story and is_closed(story):
                 return story
             if story:
                 self._progress.update(story)
@@ -180,4 +180,4 @@ def _refuse_missing(plan: Inspection, target: Target) -> None:
 
 
 def _has_answer(story: Story) -> bool:
-    return any(node["path"] == "$on_failure" and node.get("result_size") for node in story["nodes"])
+    return any(node["path"].startswith("$on_failure") and node.get("result_size") for node in story["nodes"])

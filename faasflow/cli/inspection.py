@@ -45,8 +45,6 @@ class Inspection:
 
     waits_for: Mapping[str, list[str] | None]
     calls: Mapping[str, str]
-    has_on_failure: bool
-    has_finally: bool
     drawings: Mapping[str, str] = field(repr=False)
 
     @property
@@ -133,8 +131,6 @@ def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     return {
         "waits_for": {place.path: place.after for place in places if not place.is_virtual},
         "calls": _calls(places),
-        "has_on_failure": definition.on_failure is not None,
-        "has_finally": definition.finally_ is not None,
         "drawings": _draw(definition),
     }
 

@@ -1,13 +1,13 @@
-"""Folds what a flow recorded of a request into one row per node, however many branches ran it. Pure."""
+"""What a flow recorded of a request, as one row per node, however many branches ran it. Pure."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from faasflow.engine.folding import fold
 from faasflow.engine.lifecycle import NodeState, RequestState
 
 Story = Mapping[str, Any]
@@ -33,7 +33,7 @@ class Row:
     @property
     def name(self) -> str:
         """The path, to be read by people."""
-        return _CLOSING.get(self.path) or unquote(self.path)
+        return name_of(self.path)
 
     @property
     def is_complete(self) -> bool:
@@ -46,8 +46,18 @@ class Row:
 
 def rows(story: Story) -> list[Row]:
     """A row for each node that is recorded, in the order in which they started."""
-    folded = _Folded(story)
-    return sorted((folded.row(path) for path in folded.nodes), key=lambda row: (row.started, row.ended))
+    folded = fold(story["nodes"])
+    splits = {row["path"]: row for row in folded if "branches" in row}
+    found = [_row(row, splits.get(row["path"])) for row in folded if "branches" not in row and row["ended"] is not None]
+    return sorted(found, key=lambda row: (row.started, row.ended))
+
+
+def name_of(path: str) -> str:
+    """A node's path, to be read by people."""
+    step, _, run = path.partition(".")
+    if step in _CLOSING:
+        return f"{_CLOSING[step]} of retry {run}" if run else _CLOSING[step]
+    return unquote(path)
 
 
 def running(story: Story, waits_for: Mapping[str, Sequence[str] | None]) -> list[str]:
@@ -65,13 +75,10 @@ def has_ended(story: Story) -> bool:
     return RequestState(story["state"]).has_ended
 
 
-def is_closed(story: Story, *, has_on_failure: bool, has_finally: bool) -> bool:
-    """Whether the request has ended and what runs after its end has run too."""
+def is_closed(story: Story) -> bool:
+    """Whether the request has ended and what runs after its end has run too; the callback may take a day."""
     recorded = {node["path"] for node in _recorded(story)}
-    expected = {"$finally"} if has_finally else set()
-    if has_on_failure and story["state"] == RequestState.FAILED:
-        expected.add("$on_failure")
-    return has_ended(story) and expected <= recorded
+    return has_ended(story) and all(step in recorded or step.startswith("$callback") for step in story["closing"])
 
 
 def _recorded(story: Story) -> list[Mapping[str, Any]]:
@@ -79,42 +86,17 @@ def _recorded(story: Story) -> list[Mapping[str, Any]]:
     return [node for node in story["nodes"] if node["ended"] is not None]
 
 
-class _Folded:
-    """The records of a story by path: executions of nodes, and openings of branches."""
-
-    def __init__(self, story: Story) -> None:
-        self.nodes: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        self.splits: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for node in _recorded(story):
-            path, _, _ = node["path"].partition("@")
-            (self.splits if "branches" in node else self.nodes)[path].append(node)
-
-    def row(self, path: str) -> Row:
-        records, splits = self.nodes[path], self.splits.get(path, [])
-        return Row(
-            path=path,
-            done=len(records),
-            total=self._expected(path),
-            failed=sum(record["state"] == NodeState.FAILED for record in records),
-            started=min(record["started"] for record in [*records, *splits]),
-            ended=max(record["ended"] for record in records),
-            branches=sum(split["branches"] for split in splits) if splits else None,
-            is_repeated=self._foreach(path) is not None,
-        )
-
-    def _expected(self, path: str) -> int | None:
-        """How often the node runs in all; not known while a foreach around it may still open branches, or where a
-        condition inside of one chooses."""
-        foreach = self._foreach(path)
-        if foreach is None:
-            return 1
-        if "=" in path[len(foreach) :] or len(self.splits[foreach]) != self._expected(foreach):
-            return None
-        return sum(int(split["branches"]) for split in self.splits[foreach])
-
-    def _foreach(self, path: str) -> str | None:
-        """The innermost foreach around a node."""
-        outer = path.rpartition("/")[0]
-        while outer and outer not in self.splits:
-            outer = outer.rpartition("/")[0]
-        return outer or None
+def _row(record: Mapping[str, Any], split: Mapping[str, Any] | None) -> Row:
+    executions = record.get("executions")
+    states = executions if executions is not None else {record["state"]: 1}
+    failed = states.get(NodeState.FAILED, 0)
+    return Row(
+        path=record["path"],
+        done=states.get(NodeState.FINISHED, 0) + failed,
+        total=record["of"] if executions is not None else 1,
+        failed=failed,
+        started=record["started"] if split is None else min(record["started"], split["started"]),
+        ended=record["ended"],
+        branches=split["branches"] if split is not None else None,
+        is_repeated=executions is not None,
+    )

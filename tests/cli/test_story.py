@@ -15,8 +15,8 @@ def split(path: str, branches: int, at: float = 0.0) -> dict[str, Any]:
     return {"path": path, "branches": branches, "started": at, "ended": at}
 
 
-def story(*nodes: dict[str, Any], state: str = "RUNNING") -> dict[str, Any]:
-    return {"state": state, "nodes": [*nodes]}
+def story(*nodes: dict[str, Any], state: str = "RUNNING", closing: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"state": state, "nodes": [*nodes], "closing": closing}
 
 
 def row_of(path: str, *nodes: dict[str, Any]) -> Row:
@@ -31,11 +31,11 @@ def test_plain_nodes_come_in_the_order_in_which_they_started() -> None:
 
 def test_a_node_that_is_tried_again_is_not_done() -> None:
     failed_once = {"path": "$on_failure", "state": "RETRYING", "started": None, "ended": None}
-    told = story(node("a", 1, 2), failed_once | {"path": "b"}, failed_once, state="FAILED")
+    told = story(node("a", 1, 2), failed_once | {"path": "b"}, failed_once, state="FAILED", closing=("$on_failure",))
 
     assert [row.path for row in rows(told)] == ["a"]
     assert running(told, {"a": [], "b": ["a"]}) == ["b"]
-    assert not is_closed(told, has_on_failure=True, has_finally=False)
+    assert not is_closed(told)
 
 
 def test_branches_of_a_foreach_share_a_row() -> None:
@@ -101,12 +101,19 @@ def test_a_dynamic_node_runs_until_it_has_joined() -> None:
 
 
 def test_a_request_is_over_when_what_runs_after_its_end_has_run() -> None:
-    ended = story(node("a", 0, 1), state="FAILED")
-    answered = story(node("a", 0, 1), node("$on_failure", 1, 2), state="FAILED")
+    closing = ("$on_failure", "$finally", "$callback")
+    failed, answered, finally_ = node("a", 0, 1), node("$on_failure", 1, 2), node("$finally", 2, 3)
 
-    assert is_closed(ended, has_on_failure=False, has_finally=False)
-    assert not is_closed(ended, has_on_failure=True, has_finally=False)
-    assert is_closed(answered, has_on_failure=True, has_finally=False)
-    assert not is_closed(answered, has_on_failure=True, has_finally=True)
-    assert is_closed(story(state="FINISHED"), has_on_failure=True, has_finally=False)
-    assert not is_closed(story(), has_on_failure=False, has_finally=False)
+    assert is_closed(story(failed, state="FAILED"))
+    assert not is_closed(story(failed, state="FAILED", closing=closing))
+    assert not is_closed(story(failed, answered, state="FAILED", closing=closing))
+    assert is_closed(story(failed, answered, finally_, state="FAILED", closing=closing))
+    assert not is_closed(story())
+
+
+def test_what_runs_after_the_end_of_a_retry_is_told_from_what_ran_before() -> None:
+    once = node("$finally", 1, 2)
+
+    assert not is_closed(story(once, state="FINISHED", closing=("$finally.1",)))
+    assert is_closed(story(once, node("$finally.1", 3, 4), state="FINISHED", closing=("$finally.1",)))
+    assert [row.name for row in rows(story(once, node("$finally.1", 3, 4)))] == ["finally", "finally of retry 1"]
