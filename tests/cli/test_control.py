@@ -61,12 +61,12 @@ class Office:
         query = {"state": id}
         return requests.get(f"{self.url}/function/{flow}", params=query, headers={"Connection": "close"}).text
 
+    def is_parked(self, id: str) -> bool:
+        url = f"{self.url}/function/orders/flow/{id}"
+        return bool(requests.get(url, headers={"Connection": "close"}).json()["parked"])
+
     def states(self, *ids: str) -> list[str]:
         return [self.state(id) for id in ids]
-
-    def wait_for(self, state: str, *ids: str) -> None:
-        for id in ids:
-            wait_until(lambda id=id: self.state(id) == state, f"{id} is {state}")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_paused_request_comes_to_its_end_once_it_is_resumed(faasflow: Run, off
     office.start("o-1")
     faasflow("pause", "o-1")
     office.let_go()
-    wait_until(lambda: "hold" in faasflow("result", "o-1").stderr or office.state("o-1") == "PAUSED", "it is paused")
+    wait_until(lambda: office.is_parked("o-1"), "its second node is parked")
     faasflow("resume", "o-1")
 
     assert faasflow("result", "o-1", "--wait", "30s").stdout == "tea!"
