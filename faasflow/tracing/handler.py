@@ -93,13 +93,14 @@ class _Delivery(EventHandler):
         self._tags = tags
         self._forwarding = forwarding
         self._open: dict[Key, _Span] = {}
-        self._last: _Span | None = None  # of the request or a node: what follows is its child
+        self._request: _Span | None = None
+        self._step: _Span | None = None  # of the first node: what comes after it in this delivery is its child
         self._came_with: Any = None
         self._is_later = False
 
     def report_request_start(self, event: Event) -> None:
         self._came_with = self._sent(event)
-        self._last = self._start(_REQUEST, event.request_id, self._came_with, event, {}, {"span.kind": "server"})
+        self._request = self._start(_REQUEST, event.request_id, self._came_with, event, {}, {"span.kind": "server"})
 
     def report_request_end(self, event: Event) -> None:
         self._end(_REQUEST, event)
@@ -112,15 +113,16 @@ class _Delivery(EventHandler):
         self._came_with = self._sent(event)
 
     def report_execution_forward(self, event: Event) -> None:
-        if self._last is not None:
-            self._inject(self._last, event)
-            if event.node and self._last is not self._open.get(_REQUEST):
-                self._last.forwards(self._forwarding)
+        if (span := self._step or self._request) is not None:
+            self._inject(span, event)
+        if self._step is not None:
+            self._step.forwards(self._forwarding)
 
     def report_node_start(self, event: Event) -> None:
         tags = {"async": "true"} if self._is_later else {}
         late = {"span.kind": "server"} if self._is_later else {}
-        self._last = self._start(_node(event), event.node, self._parent(), event, tags, late | _OPEN)
+        span = self._start(_node(event), event.node, self._parent(), event, tags, late | _OPEN)
+        self._step = self._step or span
 
     def report_node_end(self, event: Event) -> None:
         self._end(_node(event), event)
@@ -149,7 +151,8 @@ class _Delivery(EventHandler):
             span.finish()
 
     def _parent(self) -> Any:
-        return self._last.context if self._last is not None else self._came_with
+        span = self._step or self._request
+        return span.context if span is not None else self._came_with
 
     def _start(
         self, key: Key, name: str, parent: Any, event: Event, tags: dict[str, str], late: dict[str, str]
