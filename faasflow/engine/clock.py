@@ -39,6 +39,7 @@ from faasflow.engine.timers import (
     forward_timer,
     timers_prefix,
 )
+from faasflow.engine.work import Work
 from faasflow.errors import FaasflowError, ForwardError, StoreUnavailableError, TryAgainError
 from faasflow.naming import request_prefix
 from faasflow.ports import Check, Delete, Entry, Op, Put
@@ -239,8 +240,12 @@ class FlowClock:
         if record.state.has_ended:
             forwarded, due = self._close(timer, record, now)
         elif record.state is RequestState.PAUSED:
-            # What was lost before or during the pause is due when it is over.
+            # What was lost before or during the pause is due when it is over. The time of the request goes on.
             forwarded, due, since = 0, now + self._interval(record, now), timer.since
+            if record.deadline is not None and now >= record.deadline:
+                work = self._work(timer.request, record)
+                with work.delivering():
+                    self._executor.overdue(work, request)
         else:
             try:
                 forwarded, due = self._repair(timer.request, request, timer.since, now)
@@ -271,11 +276,7 @@ class FlowClock:
     ) -> tuple[int, float]:
         """Forward what is due of a running request; how many steps, and when to look again."""
         record = stored.record
-        context = Context(self._parts.flow, request_id, record.query)
-        definition = self._parts.define(context)
-        work = self._executor.work(
-            Message(request_id, first_step(definition), record.query, run=record.run), context, definition
-        )
+        work = self._work(request_id, record)
         with work.delivering():
             if self._executor.overdue(work, stored) or self._executor.changed(work, stored):
                 return 0, now + self._parts.repair_after
@@ -283,7 +284,9 @@ class FlowClock:
         if any(key.startswith(PARKED) for key in keys):
             self._parts.unpark_all(work.ledger, request_id)
         options = split.options_reader(work.ledger)
-        found = list(repair.ready(definition, keys, options))
+        found = list(repair.ready(work.definition, keys, options))
+        if not at_once:  # else what was parked belongs to the run before, and counts no more
+            found = [one for one in found if PARKED + one.step.key not in keys]
         if len(found) > _WIDEST:
             found = random.sample(found, _WIDEST)
         steps, due = self._judge(work.ledger, record, found, keys, last, now, at_once=at_once)
@@ -292,6 +295,12 @@ class FlowClock:
             logger.warning("Request %s: %d steps are forwarded again.", request_id, len(messages))
             self._parts.forward(messages)
         return len(messages), min([now + self._interval(record, now), *(max(at, now + 0.1) for at in due)])
+
+    def _work(self, request_id: str, record: RequestRecord) -> Work:
+        context = Context(self._parts.flow, request_id, record.query)
+        definition = self._parts.define(context)
+        message = Message(request_id, first_step(definition), record.query, run=record.run)
+        return self._executor.work(message, context, definition)
 
     def _judge(
         self,
@@ -340,10 +349,11 @@ class FlowClock:
             return now + self._parts.leases.left(entries[step.lease], step.lease)
         key = f"{step.attempts}{number}"
         if key in entries:
-            return load(entries[key], AttemptRecord, key).next
-        return max(
-            (load(entries[key], _Ended, key).ended for key in ready.since if key in entries), default=record.created
-        )
+            times = [load(entries[key], AttemptRecord, key).next]
+        else:
+            times = [load(entries[key], _Ended, key).ended for key in ready.since if key in entries]
+        # What a pause has parked was forwarded when it was resumed, and waits since then.
+        return max(record.resumed, max(times, default=record.created))
 
     def _interval(self, record: RequestRecord, now: float) -> float:
         """A young request is looked at more often than an old one."""

@@ -369,7 +369,8 @@ class Engine:
 
     def _changed(self, record: RequestRecord, state: RequestState) -> RequestRecord:
         if not state.has_ended:
-            return msgspec.structs.replace(record, state=state)
+            resumed = self._parts.clock.now() if state is RequestState.RUNNING else record.resumed
+            return msgspec.structs.replace(record, state=state, resumed=resumed)
         return ended(record, state, self.definition(record.query), self._parts.clock.now())
 
     def _close(self, request_id: str, stored: StoredRequest) -> None:

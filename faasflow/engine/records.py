@@ -45,8 +45,9 @@ def node_error(failure: Failure, cause: BaseException | None = None) -> NodeErro
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record of a request. Times are seconds since the epoch; `body_sha256` tells whether a second start is the
     same; `closing` names the steps that are to run after the end. `run` counts how often the request went on after a
-    failure; `deadline` is when it fails if it has not ended, `look` when the clock looks at it first. `trace` is what
-    event handlers sent along with the first message, for those messages that nobody sends along anything with."""
+    failure; `deadline` is when it fails if it has not ended, `look` when the clock looks at it first, `resumed` when
+    its last pause was over. `trace` is what event handlers sent along with the first message, for those messages that
+    nobody sends along anything with."""
 
     state: RequestState
     fingerprint: str
@@ -61,6 +62,7 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     run: int = 0
     deadline: float | None = None
     look: float | None = None
+    resumed: float = 0.0
     trace: dict[str, str] = {}
     version: int = RECORD_VERSION
 
