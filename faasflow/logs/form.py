@@ -37,7 +37,8 @@ def as_text(entry: Entry) -> str:
     """Lines of `LEVEL flow=… request=… node=… attempt=… logger: text`, one for each line of message and traceback."""
     fields = (f"{name}={_value(value)}" for name, value in _fields(entry.scope))
     start = " ".join([entry.level, *fields, f"{entry.logger}:"])
-    lines = f"{entry.message}\n{entry.traceback}".replace("\r\n", "\n").rstrip("\n").split("\n")
+    text = "\n".join(part.replace("\r\n", "\n").rstrip("\n") for part in (entry.message, entry.traceback))
+    lines = text.rstrip("\n").split("\n")
     return "".join(_escaped(f"{start} {line}").rstrip() + "\n" for line in lines)
 
 

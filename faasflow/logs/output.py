@@ -147,10 +147,12 @@ class Stream:
             self.end_line(thread)
         begun = self.pieces.pop(thread, None)
         *lines, rest = ((begun.text if begun else "") + text).split("\n")
-        if rest and len(rest) <= LONGEST:
+        if len(rest) > LONGEST:
+            whole = (len(rest) - 1) // LONGEST * LONGEST
+            lines.append(rest[:whole])
+            rest = rest[whole:]
+        if rest:
             self.pieces[thread] = _Piece(scope, rest, time.monotonic())
-        elif rest:
-            lines.append(rest)
         for line in lines:
             self._put(line.removesuffix("\r"), scope)
 
