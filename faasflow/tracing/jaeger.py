@@ -42,7 +42,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-
 
 def open_jaeger(trace: TraceSettings, service: str) -> tuple[opentracing.Tracer, Callable[[], None]]:
     """A tracer that sends to where `trace` says, and what ends it."""
-    reporter = Reporter(lambda: _sender(trace))
+    reporter = Reporter(_sender(trace))
     is_w3c = trace.propagation == "w3c"
     tracer = Tracer(
         service,
@@ -59,19 +59,22 @@ def open_jaeger(trace: TraceSettings, service: str) -> tuple[opentracing.Tracer,
 
 def probe(trace: TraceSettings) -> str:
     """Why spans would not arrive, empty if nothing speaks against it: an agent takes them without a word."""
-    sender, nobody = _sender(trace), make_process("faasflow", {}, 0)
+    sender, nobody = _sender(trace)(), make_process("faasflow", {}, 0)
     for _ in range(2):  # that nothing listens is told to the one who sends again
         _, fault = sender.send([], nobody)
+        if fault:
+            return fault
         time.sleep(_ANSWER)
-    return fault
+    return ""
 
 
-def _sender(trace: TraceSettings) -> Sender:
+def _sender(trace: TraceSettings) -> Callable[[], Sender]:
     if not trace.is_otlp:
-        return AgentSender(*trace.agent)
+        return lambda: AgentSender(*trace.agent)
+    # Not in the thread that sends: a child that is forked meanwhile would be left with half a module.
     from faasflow.tracing.otlp import OtlpSender
 
-    return OtlpSender(trace.spans_url, dict(trace.headers))
+    return lambda: OtlpSender(trace.spans_url, dict(trace.headers))
 
 
 class HeaderCodec(Codec):
@@ -134,19 +137,18 @@ class AgentSender:
         connected = self._connected()
         if connected is None:
             return f"the name {self._host!r} of the server is not known"
+        fault = ""
         try:
-            with suppress(ConnectionRefusedError):  # the one before was refused: this one is not sent yet
+            try:
                 connected.send(datagram)
-                return ""
-            connected.send(datagram)
-        except ConnectionRefusedError:
-            return f"nothing listens at {self._host}:{self._port}"
+            except ConnectionRefusedError:  # the one before this was, which is not sent yet
+                fault = f"nothing listens at {self._host}:{self._port}"
+                connected.send(datagram)
         except OSError as error:
             self._look_again = 0.0
-            return f"{self._host}:{self._port} cannot be reached ({error.strerror})"
-        finally:
-            time.sleep(len(datagram) / _RATE)
-        return ""
+            return fault or f"{self._host}:{self._port} cannot be reached ({error.strerror})"
+        time.sleep(len(datagram) / _RATE)
+        return fault
 
     def _connected(self) -> socket.socket | None:
         """A socket to the address that the name has now; `None` if it has none."""

@@ -7,6 +7,7 @@ closed on its main thread only.
 from __future__ import annotations
 
 import contextlib
+import encodings.idna  # noqa: F401  # else a name's first look-up imports it, and a fork meanwhile breaks it in the child
 import logging
 import os
 import threading

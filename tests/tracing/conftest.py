@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.local.conftest import project, run_gateway, start_gateway
 from tests.tracing.support import Agent, Collector, Receiver
+
+__all__ = ["project", "run_gateway", "start_gateway"]
 
 
 @pytest.fixture

@@ -52,10 +52,10 @@ class Receiver(Protocol):
 class Agent:
     """A Jaeger agent: takes datagrams with Thrift in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind(("127.0.0.1", free_port()))
+        self._socket.bind(("127.0.0.1", port or free_port()))
         self._socket.settimeout(0.1)
         self.port = self._socket.getsockname()[1]
         self.server = f"127.0.0.1:{self.port}"
