@@ -79,11 +79,13 @@ def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, is_cut: 
 
 def counted(items: Sequence[Item]) -> Iterator[Item]:
     """The items one by one; on a terminal a line on stderr counts them, over which whatever comes next is written."""
+    line = ""
     for number, item in enumerate(items, start=1):
         if is_terminal(sys.stderr):
-            sys.stderr.write(f"{number} of {len(items)} ...\r")
-            sys.stderr.flush()
+            line = f"{number} of {len(items)} ..."
+            _write_over(line)
         yield item
+    _write_over(" " * len(line))
 
 
 def shortened(text: str, width: int) -> str:
@@ -112,6 +114,12 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} m {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} m"
+
+
+def _write_over(line: str) -> None:
+    if line:
+        sys.stderr.write(f"{line}\r")
+        sys.stderr.flush()
 
 
 def _cut(text: str, limit: int | None, *, keep: int) -> str:

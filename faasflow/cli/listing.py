@@ -128,6 +128,7 @@ def _narrow(titles: Sequence[str], lines: Sequence[list[str]]) -> None:
     """Shorten ids so that the rest, with a little of the last column, fits into the terminal."""
     at = titles.index("Request")
     widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    left = columns(sys.stdout) - sum(size + 2 for size in (*widths[:at], *widths[at + 1 : -1])) - _LEAST_FAILURE
+    others = sum(widths[:at]) + sum(widths[at + 1 : -1]) + 2 * (len(widths) - 1)
+    left = columns(sys.stdout) - others - _LEAST_FAILURE
     for line in lines:
         line[at] = shortened(line[at], max(left, _LEAST_ID))

@@ -233,6 +233,15 @@ def test_nothing_is_asked_and_progress_is_shown_on_a_terminal(
     ]
 
 
+def test_json_on_a_terminal_is_json(office: Office, terminal: Callable[..., Terminal]) -> None:
+    office.start("o-1", "o-2")
+    shown = terminal("stop", "--all", "--flow", "orders", "--json", "--gateway", office.url)
+
+    assert shown.end() == 0
+    assert [row["state"] for row in json.loads("\n".join(shown.screen[:-1]))] == ["STOPPED", "STOPPED"]
+    assert shown.screen[-1] == "2 of 2 stopped."
+
+
 @pytest.fixture(scope="session")
 def httpserver_listen_address() -> tuple[str, int]:
     return "127.0.0.1", free_port()
