@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from faasflow.config import Inspection, inspect
+from faasflow.config.tracing import AGENT, COLLECTOR
 from faasflow.runtime.timeouts import timeout_warnings
 from tests.examples.support import FLOWS, STACK
 from tests.infra.support import PAGE, SECRETS, Resource, compose, flow_settings
@@ -46,7 +47,7 @@ def test_every_setting_is_read_and_understood(settings: dict[str, str], mounted:
 
     assert found.problems == ()
     assert {"consul_url", "s3_url", "exec_timeout"} <= settings.keys() <= read.keys()
-    assert {read[name] for name in settings} == {""}
+    assert {read[name] for name in settings.keys() - {"trace_server"}} == {""}
 
 
 @pytest.mark.parametrize("settings", [flow_settings(), page_settings()], ids=["flow.yml", "deploying.md"])
@@ -75,6 +76,7 @@ def test_the_stores_that_flow_yml_names_are_services_of_the_manifests(resources:
     }
 
     assert {flow_settings()["consul_url"], flow_settings()["s3_url"]} <= services
+    assert {AGENT, urlsplit(COLLECTOR).netloc, flow_settings()["trace_server"]} <= services
 
 
 def test_the_page_names_the_servers_of_the_manifests_and_those_of_the_compose_file() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from faasflow import Dag, Retry
 from faasflow.testing import FlowTester, Response
-from tests.tracing.support import Receiver, Seen, received, tracing, tree
+from tests.tracing.support import Agent, Receiver, Seen, received, tracing, tree
+
+PAGE = Path(__file__).parents[2] / "docs" / "tracing.md"
 
 
 class Traced:
@@ -287,3 +291,25 @@ def test_each_attempt_at_a_node_is_a_span_of_its_own_in_the_same_trace(receiver:
         only(spans, "the-request").id,
     ]
     assert only(spans, "n3").parent == attempts[2].id
+
+
+def test_the_page_shows_the_tree_that_arrives(agent: Agent) -> None:
+    page = PAGE.read_text()
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
+    shown = re.findall(r"compares this.*?^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    traced = Traced(names["define"], agent)
+    for function in ("fetch", "resizer", "put"):
+        traced.tester.function(function, lambda body: body)
+
+    assert tree(traced.run(b"x")) == shown
+
+
+def test_the_page_names_every_tag(agent: Agent) -> None:
+    traced = Traced(failing, agent)
+    traced.tester.answer("b", lambda call: Response(503, {}, b""))
+    tags = {tag for span in traced.run(b"x") for tag in span.tags}
+
+    assert {"error", "sampler.type", "http.url"} <= tags
+    assert {tag for tag in tags if f"`{tag}`" not in PAGE.read_text()} == set()
