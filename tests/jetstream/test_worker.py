@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -245,6 +246,22 @@ def test_a_message_that_is_no_forward_is_dropped_and_told(stream: Stream, functi
 
     assert functions.bodies == [b"hello"]
     assert "is no forward of a flow" in caplog.text
+
+
+def test_the_log_names_the_flow_and_the_request_of_a_delivery_that_comes_again(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("log_format", "json")
+    answers = iter([404, 200])
+    stream.put(b"hello", flow="orders", request_id="o-1")
+    with gateway(lambda path, body: next(answers)) as functions:
+        worker = WorkerProcess(tmp_path, stream.url, functions.url)
+        stream.wait_for_empty()
+        worker.terminate()
+    [told] = [record for record in map(json.loads, worker.said.splitlines()) if "comes again" in record["message"]]
+
+    assert (told["level"], told["flow"], told["request"]) == ("warning", "orders", "o-1")
+    assert told["message"] == "Delivery 1 comes again: the flow answered 404"
 
 
 def test_a_url_that_is_not_understood_ends_the_command(tmp_path: Path) -> None:
