@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from faasflow import Dag, Retry
+from faasflow.events import Event
 from faasflow.testing import FlowTester, Response
 from tests.tracing.support import Agent, Receiver, Seen, received, tracing, tree
 
@@ -313,3 +314,57 @@ def test_the_page_names_every_tag(agent: Agent) -> None:
 
     assert {"error", "sampler.type", "http.url"} <= tags
     assert {tag for tag in tags if f"`{tag}`" not in PAGE.read_text()} == set()
+
+
+def test_a_request_that_was_paused_goes_on_in_its_trace(receiver: Receiver) -> None:
+    traced = Traced(chain, receiver)
+    traced.tester.engine.start(b"x", request_id="the-request")
+    traced.tester.engine.pause("the-request")
+    traced.tester.settle()
+    traced.tester.engine.resume("the-request")
+    traced.tester.settle()
+    traced.handler.close()
+
+    assert tree(received(receiver, 8)) == CHAIN
+
+
+def test_a_step_without_an_outcome_is_marked_and_what_it_does_later_changes_nothing(receiver: Receiver) -> None:
+    handler = tracing(receiver.server)
+    delivery = handler.configure("flow", "r")
+    node = {"flow": "flow", "request_id": "r", "node": "n"}
+    delivery.report_execution_continuation(Event(time=1.0, **node))
+    delivery.report_node_start(Event(time=1.0, **node))
+    delivery.report_operation_start(Event(time=1.0, operation="f", **node))
+    delivery.flush()
+    delivery.report_operation_end(Event(time=2.0, operation="f", **node))
+    delivery.report_node_end(Event(time=2.0, state="FINISHED", **node))
+    delivery.flush()
+    handler.close()
+    spans = received(receiver, 2)
+
+    assert [span.tags["unfinished"] for span in spans] == ["true", "true"]
+    assert len(spans) == 2
+
+
+def test_an_outcome_that_counts_no_more_is_marked(receiver: Receiver) -> None:
+    handler = tracing(receiver.server)
+    delivery = handler.configure("flow", "r")
+    node = {"flow": "flow", "request_id": "r", "node": "n"}
+    delivery.report_node_start(Event(time=1.0, **node))
+    delivery.report_node_end(Event(time=2.0, is_recorded=False, **node))
+    delivery.flush()
+    handler.close()
+
+    assert [span.tags["recorded"] for span in received(receiver, 1)] == [False]
+
+
+def test_names_that_no_receiver_takes_are_made_so_that_it_does(receiver: Receiver) -> None:
+    handler = tracing(receiver.server)
+    delivery = handler.configure("flow", "r")
+    node = {"flow": "flow", "request_id": "r", "node": "half a pair \ud800" + "x" * 100_000}
+    delivery.report_node_start(Event(time=1.0, **node))
+    delivery.report_node_end(Event(time=2.0, **node))
+    delivery.flush()
+    handler.close()
+
+    assert [span.name[:14] for span in received(receiver, 1)] == ["half a pair ?x"]
