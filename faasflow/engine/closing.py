@@ -83,6 +83,7 @@ class _Told:
 
     error: BaseException | None = None
     state: NodeState = NodeState.FAILED
+    why: str = ""
 
 
 class Closing:
@@ -192,7 +193,7 @@ class Closing:
             except StoreUnavailableError:
                 raise
             except FaasflowError as error:
-                told.error = error
+                told.error, told.why = error, f": {error}"
                 state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=number)
                 if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
                     told.state = NodeState.RETRYING
@@ -221,8 +222,8 @@ class Closing:
                 work.reports.tell("node_end", node=name, attempt=attempt, state=NodeState.FINISHED)
             else:
                 # The record says more: an exception of the handler may quote what it was given, which is not for a log.
-                why = type(told.error).__name__
-                logger.warning("%s ended: %s with %s in %.3f s.", name, told.state, why, spent)
+                what = (name, told.state, type(told.error).__name__, spent, told.why or ".")
+                logger.warning("%s ended: %s with %s in %.3f s%s", *what)
                 work.reports.tell("node_failure", node=name, attempt=attempt, state=told.state, error=told.error)
 
     def _call_back(self, work: Work, record: RequestRecord, name: str, attempt: int) -> None:

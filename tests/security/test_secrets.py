@@ -103,6 +103,6 @@ def test_a_handler_of_the_end_that_fails_is_logged_without_what_it_says(caplog: 
     nodes: Any = tester.engine.story("r1")["nodes"]
     [told] = [node for node in nodes if node["path"] == "$finally"]
 
-    assert "$finally failed with KeyError" in caplog.text
+    assert "$finally ended: FAILED with KeyError" in caplog.text
     assert SECRET not in caplog.text
     assert "KeyError" in told["failure"].traceback
