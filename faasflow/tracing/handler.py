@@ -17,6 +17,7 @@ from typing import Any
 import opentracing  # type: ignore[import-untyped]
 from opentracing import Format
 
+from faasflow.errors import CallError
 from faasflow.events import Event, EventHandler
 
 _LONGEST = 1024
@@ -79,8 +80,8 @@ class _Span:
 
     def _fail(self, error: BaseException, time: float) -> None:
         self._span.set_tag("error", True)
-        if isinstance(status := getattr(error, "code", None), int):
-            self._span.set_tag("http.status_code", status)
+        if isinstance(error, CallError):
+            self._span.set_tag("http.status_code", error.code)
         self._span.log_kv({"event": "error", "error.kind": type(error).__name__}, timestamp=time)
 
 
@@ -146,9 +147,9 @@ class _Delivery(EventHandler):
         self._end(_operation(event), event)
 
     def flush(self) -> None:
-        while self._open:
-            _, span = self._open.popitem()
-            span.finish()
+        for key in reversed([*self._open]):
+            if (span := self._open.pop(key, None)) is not None:
+                span.finish()
 
     def _parent(self) -> Any:
         span = self._step or self._request

@@ -368,3 +368,16 @@ def test_names_that_no_receiver_takes_are_made_so_that_it_does(receiver: Receive
     handler.close()
 
     assert [span.name[:14] for span in received(receiver, 1)] == ["half a pair ?x"]
+
+
+def test_the_status_is_that_of_an_answer_and_no_exit_code(receiver: Receiver) -> None:
+    def leave(data: bytes) -> bytes:
+        raise SystemExit(3)
+
+    def leaving(flow, context):
+        flow.sync_node().modify(leave)
+
+    spans = Traced(leaving, receiver).run(b"x")
+
+    assert [span.logs[0]["error.kind"] for span in spans if "error" in span.tags] == ["SystemExit"] * 3
+    assert not any("http.status_code" in span.tags for span in spans)
