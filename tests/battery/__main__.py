@@ -1,13 +1,14 @@
 """All of the battery, and one table of what it found.
 
-`python -m tests.battery` takes some minutes; with `--long` everything is explored, all crash points are gone through on
-both stores, and there are a hundred times as many seeds. It ends with 1 if anything was lost, doubled or wrong, or was
-left out.
+`python -m tests.battery` takes some minutes; with `--long` everything is explored, all crash points and all boundaries
+are gone through on both stores, and there are a hundred times as many seeds. It ends with 1 if anything was lost,
+doubled or wrong, or was left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -15,10 +16,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.battery import crash, explore, simulate
+from tests.battery import control, control_race, crash, explore, simulate
 
 _SEEDS, _LONG_SEEDS = 1_000, 100_000
 _AT_ONCE = 5_000
+_RACES, _LONG_RACES = 20, 1_000
 _SHOWN = 10
 
 
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _explore(found, jobs=chosen.jobs, is_long=chosen.long)
     _simulate(found, chosen.first, seeds, jobs=chosen.jobs)
     _crash(found, jobs=chosen.jobs, is_long=chosen.long)
+    _steer(found, is_long=chosen.long)
     print(found.table())
     for failure in found.failures[:_SHOWN]:
         print(failure, file=sys.stderr)
@@ -102,6 +105,25 @@ def _crash(found: Found, *, jobs: int, is_long: bool) -> None:
     found.bad.update(lost=coverage.lost, doubled=coverage.doubled, wrong=coverage.wrong)
     found.is_complete &= coverage.covered == coverage.total > 0
     found.failures += coverage.failures
+
+
+def _steer(found: Found, *, is_long: bool) -> None:
+    """Pause, resume and stop: at every boundary, by chance at many of a run, and by clients that race."""
+    logging.disable(logging.CRITICAL)  # what is refused on purpose has no news for the log
+    coverage = control.Coverage()
+    for case in control.all_cases() if is_long else control.bounded_cases():
+        coverage.add(control.cover([case]))
+        _tell(f"{case.flow} on {case.store}: {coverage.covered} of {coverage.total} boundaries so far")
+    by_chance = control.try_seeds([control.Case(flow) for flow in control.FLOWS], range(1, 1001 if is_long else 21))
+    races = range(1, 1 + (_LONG_RACES if is_long else _RACES))
+    lost = [flaw for store in ("sqlite", "consul") for flaw in control_race.try_races(store, races)]
+    found.rows["boundaries steered at"] = f"{coverage.covered:,} of {coverage.total:,}, in {coverage.runs:,} runs"
+    found.rows["races of two clients"] = f"{2 * len(races):,}"
+    found.flows += coverage.runs + by_chance.runs + 2 * len(races)
+    failures = [*coverage.failures, *by_chance.failures, *lost]
+    found.bad.update(wrong=len(failures))
+    found.is_complete &= coverage.covered == coverage.total > 0
+    found.failures += failures
 
 
 def _tell(text: str) -> None:
