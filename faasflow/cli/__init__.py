@@ -13,11 +13,13 @@ from faasflow.cli.doctor import doctor
 from faasflow.cli.graph import graph
 from faasflow.cli.invoke import invoke
 from faasflow.cli.listing import list_, state
+from faasflow.cli.logs import logs
 from faasflow.cli.new import new
 from faasflow.cli.result import result
 from faasflow.cli.retry import retry
 from faasflow.cli.run import run
 from faasflow.cli.tick import tick
+from faasflow.cli.track import track
 from faasflow.cli.up import up
 from faasflow.cli.validate import validate
 from faasflow.cli.worker import worker
@@ -47,6 +49,8 @@ _COMMANDS = (
     invoke,
     list_,
     state,
+    track,
+    logs,
     result,
     pause,
     resume,

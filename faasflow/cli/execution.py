@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,20 +11,19 @@ from pathlib import Path
 
 import requests
 
-import faasflow
 from faasflow.cli.inspection import Inspection, Inspector
 from faasflow.cli.progress import Progress
 from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, story_of, story_path
 from faasflow.cli.session import Session, session
 from faasflow.cli.story import Story, is_closed, running
 from faasflow.cli.target import Target
+from faasflow.cli.tracebacks import own_frames
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import FaasflowError
 
 _TICK = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 _LOOKS = 3.0
-_TRACEBACK_LINES = 12
 _LOG_LINES = 10
 
 
@@ -146,22 +144,7 @@ class _Run:
         function = failure.get("operation", "")
         if function in self._target.stack.functions:
             return [f"{function} wrote:", *self._own.logs.tail(function, _LOG_LINES)]
-        return own_frames(str(failure.get("traceback", "")))[-_TRACEBACK_LINES:]
-
-
-def own_frames(traceback: str) -> list[str]:
-    """The lines of a traceback that show code of the handler, and not of this package."""
-    package = f'File "{Path(faasflow.__file__).parent}{os.sep}'
-    lines: list[str] = []
-    is_own = False
-    for line in traceback.splitlines():
-        if line.startswith("  File "):
-            is_own = not line.strip().startswith(package)
-        elif not line.startswith(" "):
-            is_own = False
-        if is_own:
-            lines.append(line.removeprefix("  "))
-    return lines
+        return own_frames(str(failure.get("traceback", "")))
 
 
 def _refuse_missing(plan: Inspection, target: Target) -> None:

@@ -6,17 +6,20 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import os
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import yaml
 from requests.structures import CaseInsensitiveDict
 
+from faasflow.config import parse_time
 from faasflow.errors import ConfigError, FaasflowError, TransportError
 
 REQUEST_ID = "X-Faas-Flow-Reqid"
@@ -24,6 +27,7 @@ STATE = "X-Faas-Flow-State"
 SIGNATURE = "X-Hub-Signature"
 
 _CONNECT_TIMEOUT = 10.0
+_LOG_TIMEOUT = 30.0
 _LONGEST_EXCERPT = 500
 _LOGIN_FILE = "config.yml"
 _FLOW_LABEL = "faas-flow"
@@ -47,6 +51,17 @@ class Signer:
 
     def headers(self, body: bytes) -> dict[str, str]:
         return {self.header: "sha256=" + hmac.new(self.key, body, hashlib.sha256).hexdigest()}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a process of function `name` wrote, at `time` (seconds since the epoch). `row` is what the gateway
+    tells of it."""
+
+    name: str
+    time: float
+    text: str
+    row: Mapping[str, Any] = field(repr=False)
 
 
 class Remote:
@@ -99,20 +114,52 @@ class Remote:
 
     def functions(self) -> list[dict[str, Any]]:
         """The functions that the gateway knows, by name."""
-        answer = self._send("GET", f"{self.url}/system/functions", headers=_login(self.url), body=b"", timeout=None)
-        if answer.status_code == 401:
-            raise RemoteError(
-                f"The gateway {self.url} wants a login for its list of functions.",
-                code=401,
-                hint=f"Log in with: faas-cli login --gateway {self.url}",
-            )
-        found = _json(checked(answer))
+        answer = self._system("/system/functions", "list of functions")
+        found = _json(answer)
         if not isinstance(found, list):
             raise RemoteError(f"{self.url} is no OpenFaaS gateway: it lists no functions.", code=answer.status_code)
         return sorted(found, key=lambda function: str(function.get("name")))
 
+    def logs(
+        self, name: str, *, since: float | None = None, tail: int | None = None, follow: bool = False
+    ) -> Iterator[LogLine]:
+        """The lines that a function wrote, oldest first: those not older than `since` (seconds since the epoch), the
+        last `tail` of them. With `follow` also those that come, until the gateway ends it."""
+        function, _, namespace = name.partition(".")
+        query: dict[str, Any] = {"name": function, "follow": str(follow).lower()}
+        query |= {"namespace": namespace} if namespace else {}
+        query |= {"since": datetime.fromtimestamp(since, UTC).isoformat()} if since is not None else {}
+        query |= {"tail": tail} if tail is not None else {}
+        path = f"/system/logs?{urlencode(query)}"
+        with self._system(path, "logs", timeout=None if follow else _LOG_TIMEOUT, is_stream=True) as answer:
+            try:
+                yield from (line for line in map(_log_line, answer.iter_lines()) if line is not None)
+            except requests.RequestException as exc:
+                raise TransportError(f"The gateway {self.url} broke off the log of {name!r}.") from exc
+
+    def _system(
+        self, path: str, what: str, *, timeout: float | None = None, is_stream: bool = False
+    ) -> requests.Response:
+        """What the gateway itself answers to a GET."""
+        url = f"{self.url}{path}"
+        answer = self._send("GET", url, headers=_login(self.url), body=b"", timeout=timeout, is_stream=is_stream)
+        if answer.status_code == 401:
+            raise RemoteError(
+                f"The gateway {self.url} wants a login for its {what}.",
+                code=401,
+                hint=f"Log in with: faas-cli login --gateway {self.url}",
+            )
+        return checked(answer)
+
     def _send(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, timeout: float | None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout: float | None,
+        is_stream: bool = False,
     ) -> requests.Response:
         try:
             return self._session.request(
@@ -123,6 +170,7 @@ class Remote:
                 headers={name: value.encode() for name, value in headers.items()},
                 timeout=(_CONNECT_TIMEOUT, timeout),
                 allow_redirects=False,
+                stream=is_stream,
             )
         except requests.Timeout as exc:
             raise TransportError(f"{url} did not answer in time.") from exc
@@ -148,6 +196,11 @@ def story_path(request_id: str) -> str:
 def result_path(request_id: str) -> str:
     """Where a flow answers with the result of a request."""
     return f"{story_path(request_id)}/result"
+
+
+def data_path(request_id: str) -> str:
+    """Where a flow gives the values of a request."""
+    return f"{story_path(request_id)}/data"
 
 
 def checked(answer: requests.Response) -> requests.Response:
@@ -177,6 +230,18 @@ def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> MutableMapping[str, st
     for name, value in pairs:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _log_line(raw: bytes) -> LogLine | None:
+    """One line of a log as the gateway writes it; `None` for what is none."""
+    try:
+        row = json.loads(raw)
+        time = parse_time(row["timestamp"])
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    # A line may come with its own end.
+    text = str(row.get("text", "")).rstrip("\r\n")
+    return LogLine(str(row.get("name", "")), time or 0.0, text, row)
 
 
 def _json(answer: requests.Response) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from faasflow.engine.lifecycle import NodeState
+from faasflow.engine.records import Failure
 from faasflow.naming import escape
 
 SHOWN = 20
@@ -100,7 +101,7 @@ def _chosen(split: Mapping[str, Any]) -> Mapping[str, int]:
 
 def _executed(path: str, rows: list[Mapping[str, Any]], of: int | None) -> Row:
     ended = [row for row in rows if row["ended"] is not None]
-    told = [row for row in rows if row["state"] in (NodeState.FAILED, NodeState.RETRYING)]
+    told = [row for row in rows if row["state"] in (NodeState.FAILED, NodeState.RETRYING) and _is_own(row)]
     told.sort(key=lambda row: (row["state"] != NodeState.FAILED, row["started"] or 0.0))
     states = [str(row["state"]) for row in rows]
     started = [_begun(row) for row in rows]
@@ -113,6 +114,13 @@ def _executed(path: str, rows: list[Mapping[str, Any]], of: int | None) -> Row:
         "ended": max((row["ended"] for row in ended), default=None),
         "failures": [dict(row) for row in told[:SHOWN]],
     }
+
+
+def _is_own(row: Mapping[str, Any]) -> bool:
+    """Whether an execution failed itself: the last of its branch has the failure that ended the branch, too."""
+    failure = row.get("failure")
+    node = failure.node if isinstance(failure, Failure) else (failure or {}).get("node", row["path"])
+    return bool(node == row["path"])
 
 
 def _begun(row: Mapping[str, Any]) -> float | None:

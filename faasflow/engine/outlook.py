@@ -6,7 +6,7 @@ is recorded yet, or ever will be. A node in branches of a foreach has one row fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,14 @@ from faasflow.graph import Place, PlaceKind
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A request at one time: its state, when it was `created`, the keys of the steps that are `parked`. A step that is
-    ready and not leased for longer than `patience` seconds is not running, but still in the queue."""
+    """A request at one time: its state, when it was `created`, the path of the node that it `failed` with, the keys of
+    the steps that are `parked`. A step that is ready and not leased for longer than `patience` seconds is not running,
+    but still in the queue."""
 
     state: RequestState
     created: float
     now: float
+    failed: str = ""
     parked: Collection[str] = ()
     patience: float = 4.0
 
@@ -74,10 +76,12 @@ class _Outlook:
         if self._is_done(place.path):
             return _Standing(NodeState(self._folded[place.path]["state"]))
         if self._moment.state.has_ended:
+            if self._broke(place.path):
+                return _Standing(NodeState.FAILED)
             is_skipped = self._is_never(place.path) or self._moment.state is RequestState.FINISHED
             return _Standing(NodeState.SKIPPED if is_skipped else NodeState.CANCELLED)
         if row is not None:
-            return _Standing(NodeState(row["state"]), row.get("waits"))
+            return _Standing(NodeState(row["state"]), row.get("waits"), self._begun(place, row))
         if self._is_never(place.path):
             return _Standing(NodeState.SKIPPED)
         if self._is_parked(place.path):
@@ -111,10 +115,17 @@ class _Outlook:
         is_paused = self._moment.state is RequestState.PAUSED
         return _Standing(NodeState.WAITING, {"for": "resume" if is_paused else "queue"}, since)
 
+    def _begun(self, place: Place, row: Mapping[str, Any]) -> float | None:
+        """About when the attempt that is under way began."""
+        if row["state"] != NodeState.RUNNING:
+            return None
+        return float(row["attempts"][-1]["next"]) if row.get("attempts") else self._ready_since(place)
+
     def _ready_since(self, place: Place) -> float:
         if place.after is None:
             return float(self._counts.splits[self._around(place.path)[0]][0]["ended"])
-        return max((float(self._folded[path]["ended"]) for path in place.after), default=self._moment.created)
+        ended = [self._folded[path]["ended"] for path in place.after if self._is_done(path)]
+        return max(map(float, ended), default=self._moment.created)
 
     def _of_many(self, place: Place) -> _Standing:
         """A node that runs once in each branch."""
@@ -122,6 +133,8 @@ class _Outlook:
         done = executions.get(NodeState.FINISHED, 0) + executions.get(NodeState.FAILED, 0)
         outermost = self._around(place.path)[-1]
         if self._is_done(outermost) or self._moment.state.has_ended:
+            if self._broke(place.path):
+                return _Standing(NodeState.FAILED)
             is_over = of == 0 or self._folded.get(outermost, {}).get("state") == NodeState.FINISHED
             return _Standing(_last_state(executions, done, of, is_over=is_over))
         if of is not None and done == of:
@@ -170,11 +183,26 @@ class _Outlook:
 
     def _branches(self, place: Place) -> Row:
         """How many branches have come to their end, how many of these failed, and of how many."""
-        ends = [row for end in place.ends for row in self._counts.executions.get(end, ())]
-        done = [row for row in ends if row["ended"] is not None]
-        failed = sum(row["state"] == NodeState.FAILED and not row.get("continues") for row in done)
+        ended = [row for end in place.ends for row in self._counts.executions.get(end, ()) if row["ended"] is not None]
+        failed = [row for row in self._inside(place.path) if _has_failed(row)]
         of = sum(split["branches"] for split in self._counts.splits[place.path])
-        return {"done": len(done), "failed": failed, "of": of}
+        if place.kind is PlaceKind.CONDITION:
+            return {"done": len(ended), "failed": sum(map(_has_failed, ended)), "of": of}
+        # A failure that is not tolerated leaves its branch without an end.
+        depth = 1 + sum(self._kinds[outer] is PlaceKind.FOREACH for outer in self._around(place.path))
+        lost = {_branch(row, depth) for row in failed}
+        return {"done": len(lost | {_branch(row, depth) for row in ended}), "failed": len(lost), "of": of}
+
+    def _broke(self, path: str) -> bool:
+        """Whether the request failed with a node, or with one in its branches."""
+        broken = self._moment.failed.partition("@")[0]
+        return broken == path or broken.startswith((f"{path}/", f"{path}="))
+
+    def _inside(self, path: str) -> Iterator[Mapping[str, Any]]:
+        """The executions in the branches of a node."""
+        for inner, rows in self._counts.executions.items():
+            if inner.startswith((f"{path}/", f"{path}=")):
+                yield from rows
 
     def _around(self, path: str) -> list[str]:
         """The nodes with branches around a node, the innermost first."""
@@ -186,12 +214,22 @@ class _Outlook:
         return found
 
 
+def _has_failed(row: Mapping[str, Any]) -> bool:
+    """Whether an execution failed, and what depends on it with it."""
+    return row["state"] == NodeState.FAILED and not row.get("continues")
+
+
+def _branch(row: Mapping[str, Any], depth: int) -> str:
+    """The branch of a foreach that an execution is in: its options, from the outermost foreach on."""
+    return "/".join(row["path"].partition("@")[2].split("/")[:depth])
+
+
 def _last_state(executions: Mapping[str, int], done: int, of: int | None, *, is_over: bool) -> NodeState:
     """That of a node that runs in no further branch. Where the branches `is_over`, failed ones were tolerated, and are
     told beside it."""
     failed = executions.get(NodeState.FAILED, 0)
     if done == 0:
         return NodeState.SKIPPED if is_over else NodeState.CANCELLED
-    if failed == done or (failed and not is_over):
+    if failed == done:
         return NodeState.FAILED
     return NodeState.FINISHED if is_over or done == of else NodeState.CANCELLED

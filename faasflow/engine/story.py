@@ -41,7 +41,8 @@ def tell(
     """What is recorded of a request, and how each node of its graph stands, where that is known."""
     rows = nodes(entries, now)
     parked = [key.removeprefix(PARKED) for key in entries if key.startswith(PARKED)]
-    moment = Moment(record.state, record.created, now, parked)
+    failed = record.failure.node if record.failure is not None else ""
+    moment = Moment(record.state, record.created, now, failed, parked)
     return {
         "state": record.state,
         "created": record.created,

@@ -107,7 +107,7 @@ def test_what_never_ran_in_a_failed_request_is_cancelled() -> None:
 
     assert states(tester) == {
         "read": "FINISHED",
-        "each": "CANCELLED",
+        "each": "FAILED",
         "each/one": "FAILED",
         "each/two": "CANCELLED",
         "case": "CANCELLED",
@@ -116,6 +116,7 @@ def test_what_never_ran_in_a_failed_request_is_cancelled() -> None:
         "last": "CANCELLED",
     }
     assert place_of(tester, "each/one")["executions"] == {"FINISHED": 1, "FAILED": 1}
+    assert place_of(tester, "each")["branches"] == {"done": 1, "failed": 1, "of": 2}
 
 
 def test_a_foreach_of_nothing_skips_its_nodes() -> None:
@@ -242,6 +243,23 @@ def test_a_flow_that_was_changed_or_is_broken_still_tells_what_is_recorded() -> 
         assert len(story["nodes"]) == 4
 
 
+def test_failures_that_were_tolerated_are_not_those_of_a_request_that_was_stopped(definition: Definition) -> None:
+    rows = [node("read"), split("each", 3), node("each/one@a", state="FAILED"), node("each/two@a", state="FAILED")]
+    rows.append(node("each/one@b"))
+    stopped = seen(definition, *rows, state=RequestState.STOPPED)
+
+    assert (stopped["each"]["state"], stopped["each/one"]["state"]) == ("CANCELLED", "CANCELLED")
+    assert stopped["each"]["branches"] == {"done": 1, "failed": 1, "of": 3}
+
+
+def test_a_node_that_is_leased_runs_since_it_was_ready() -> None:
+    definition = FlowTester(joined).engine.definition()
+    lease = {"for": "lease", "until": 20.0, "owner": "x"}
+    found = seen(definition, node("start", ended=1.5), node("a", ended=None, state="RUNNING", waits=lease))
+
+    assert (found["a"]["since"], found["a"]["waits"]) == (1.5, lease)
+
+
 # What is told of a request as a whole
 
 
@@ -291,6 +309,15 @@ def test_what_runs_once_and_what_is_asked_for_keep_their_rows() -> None:
 
     assert [row["path"] for row in found] == ["each", "each/one", "each", "each/one@b"]
     assert found[-1] == rows[2]
+
+
+def test_the_end_of_a_branch_that_failed_before_is_no_failure_of_its_own() -> None:
+    failure = {"node": "each/one@a"}
+    rows = [split("each", 1), *(node(f"each/{name}@a", state="FAILED", failure=failure) for name in ("one", "two"))]
+    one, two = fold(rows)[1:]
+
+    assert ([row["path"] for row in one["failures"]], two["failures"]) == (["each/one@a"], [])
+    assert two["executions"] == {"FAILED": 1}
 
 
 def test_folding_again_changes_nothing() -> None:
