@@ -43,6 +43,7 @@ from faasflow.engine.work import Work
 from faasflow.errors import FaasflowError, ForwardError, StoreUnavailableError, TryAgainError
 from faasflow.naming import request_prefix
 from faasflow.ports import Check, Delete, Entry, Op, Put
+from faasflow.scope import Scope, entered
 
 logger = logging.getLogger(__name__)
 
@@ -184,12 +185,13 @@ class FlowClock:
         if not self._move(key, entry, [claim]):
             return False
         following: Timer | None = claim
-        try:
-            following = self._act(timer, request, now, done)
-        except StoreUnavailableError:
-            raise
-        except (FaasflowError, RecursionError) as error:
-            logger.warning("Request %s could not be looked after: %s", timer.request, error)
+        with entered(Scope(self._parts.flow, timer.request)):
+            try:
+                following = self._act(timer, request, now, done)
+            except StoreUnavailableError:
+                raise
+            except (FaasflowError, RecursionError) as error:
+                logger.warning("The request could not be looked after: %s", error)
         if following is not claim:
             self._replace(claim, following)
         return True
@@ -250,7 +252,7 @@ class FlowClock:
             try:
                 forwarded, due = self._repair(timer.request, request, timer.since, now)
             except (ForwardError, TryAgainError) as error:
-                logger.warning("Request %s: %s", timer.request, error)
+                logger.warning("%s", error)
                 forwarded, due, since = 0, now + self._parts.repair_after / 2, timer.since
         done.repaired += forwarded
         if due is None:
@@ -292,7 +294,7 @@ class FlowClock:
         steps, due = self._judge(work.ledger, record, found, keys, last, now, at_once=at_once)
         messages = [Message(request_id, step, record.query, attempt=attempt, run=record.run) for step, attempt in steps]
         if messages:
-            logger.warning("Request %s: %d steps are forwarded again.", request_id, len(messages))
+            logger.warning("%d steps are forwarded again.", len(messages))
             self._parts.forward(messages)
         return len(messages), min([now + self._interval(record, now), *(max(at, now + 0.1) for at in due)])
 

@@ -114,7 +114,7 @@ class Leases:
                 self._care(one)
             except FaasflowError as error:
                 # The work goes on: without its lease it may be done twice, and its outcome is recorded once.
-                logger.warning("A lease could not be renewed: %s", error)
+                logger.warning("%s could not be renewed: %s", one.key, error)
 
     def _care(self, running: Running) -> None:
         now = self._clock.now()

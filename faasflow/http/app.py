@@ -27,6 +27,7 @@ from faasflow.http.auth import Gate
 from faasflow.http.clock import ClockReport
 from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
 from faasflow.naming import header_text
+from faasflow.scope import Scope, entered
 
 LONGEST_LIST = 1000
 LONGEST_MESSAGE = 1024 * 1024
@@ -246,11 +247,12 @@ def _checked(gate: Gate) -> Callable[[], None]:
 
 def _error_response(flow: str, error: Exception) -> Response:
     id = _request_id()
-    if isinstance(error, BadRequestError | UnauthorizedError):
-        # The path and not the query, which may hold what is nobody's business.
-        what = (flow, request.method, request.path, id, error.status, error.message)
-        logger.warning("Flow %r: %s %r for request %r is refused with %d: %s", *what)
-    return error_response(error, id)
+    with entered(Scope(flow, id)):
+        if isinstance(error, BadRequestError | UnauthorizedError):
+            # The path and not the query, which may hold what is nobody's business.
+            what = (flow, request.method, request.path, id, error.status, error.message)
+            logger.warning("Flow %r: %s %r for request %r is refused with %d: %s", *what)
+        return error_response(error, id)
 
 
 def _limit() -> int:
