@@ -60,4 +60,19 @@ def _tidy(output: str) -> str:
 def _line_pattern(line: str) -> str:
     if line.strip() == "...":
         return r"(?:[^\n]*\n)*?"
-    return re.escape(line).replace(re.escape("..."), r"[^\n]*?") + r"\n"
+    parts, end = [], 0
+    for found in _MOVING.finditer(line):
+        parts += [re.escape(line[end : found.start()]), _ANY[found.lastgroup or ""]]
+        end = found.end()
+    return "".join([*parts, re.escape(line[end:]), r"\n"])
+
+
+# What differs from run to run, and how wide the columns around it are.
+_ANY = {
+    "text": r"[^\n]*?",
+    "date": r"\d{4}-\d\d-\d\d",
+    "time": r"\d\d:\d\d:\d\d(?:\.\d+)?",
+    "length": r"(?:\d+ h \d\d m|\d+ m \d\d s|\d+(?:\.\d+)? m?s)\b",
+    "columns": r"(?<=\S) {2,}(?=\S)",
+}
+_MOVING = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in {**_ANY, "text": r"\.\.\."}.items()))

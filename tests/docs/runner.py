@@ -3,7 +3,8 @@
 - `python`: executed in one module per page. A `define` must build a flow; a `test_...` without parameters is called.
 - `pycon`: a session whose answers must be the shown ones (`...` stands for any text), in the same module.
 - `console`: `$ command`, `> ` continues it, and below it exactly what it writes: `...` on a line of its own stands for
-  any lines, within a line for any text. `# exits 1` behind a command names the status to come. `command &` runs until
+  any lines, within a line for any text; a date, a time, a length of time and the space between columns for any of its
+  kind. `# exits 1` behind a command names the status to come. `command &` runs until
   the page ends; the next one starts when its shown output has appeared. The port 8080 becomes a free one.
 - `yaml`, `json`, `toml`: parsed. `mermaid`: kind and brackets are looked at. `text`: anything but a command.
 - `sh`: commands for a cluster or another machine; syntax, programs, make targets and extras are looked at.

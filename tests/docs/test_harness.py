@@ -91,6 +91,16 @@ def test_dots_stand_for_any_text_or_any_lines(tmp_path: Path) -> None:
     run(tmp_path, fenced("console", "$ seq 1 9", "1", "...", "9", "$ echo took 12 ms", "took ... ms"))
 
 
+def test_times_in_a_console_stand_for_any_time(tmp_path: Path) -> None:
+    real = "$ echo 'a    2026-11-21 07:08:09.123  3 m 12 s  b'"
+    run(tmp_path, fenced("console", real, "a  2025-01-31 23:59:59  12.5 s       b"))
+
+
+@pytest.mark.parametrize("shown", ["12.5 kB", "12", "s", "7:08:09", "2026-01-31"])
+def test_a_length_of_time_in_a_console_stands_for_nothing_else(tmp_path: Path, shown: str) -> None:
+    fails(tmp_path, 2, "$ echo", fenced("console", f"$ echo took {shown}", "took 12.5 s"))
+
+
 def test_dots_do_not_stand_for_a_wrong_end(tmp_path: Path) -> None:
     fails(tmp_path, 2, "$ seq 1 9", fenced("console", "$ seq 1 9", "1", "...", "8"))
 
