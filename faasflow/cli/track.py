@@ -134,15 +134,14 @@ class Tracked:
 
     def _log(self, name: str, window: Window) -> Log | None:
         from faasflow.cli.request_logs import lines_in, without_fields
-        from faasflow.cli.track_view import LOG_LINES, Log
+        from faasflow.cli.track_view import Log
 
         try:
             lines = lines_in(self.remote, name, window)
         except FaasflowError as error:
             self.reasons[error.message] = error
             return None
-        shown = [(line.time, without_fields(line.text)) for line in lines[-LOG_LINES:]]
-        return Log(name, shown, len(lines) - len(shown))
+        return Log(name, [(line.time, without_fields(line.text)) for line in lines])
 
 
 def show_all(tracked: Tracked, story: Story, *, with_overview: bool = True) -> None:
@@ -282,10 +281,7 @@ def _document(tracked: Tracked, record: Record, story: Story) -> dict[str, Any]:
         }
         for part, value in close.values.items()
     }
-    logs = {
-        log.name: {"left_out": log.left_out, "lines": [{"time": time, "text": text} for time, text in log.lines]}
-        for log in close.logs
-    }
+    logs = {log.name: [{"time": time, "text": text} for time, text in log.lines] for log in close.logs}
     return {**record, **values, "logs": logs}
 
 

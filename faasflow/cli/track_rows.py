@@ -66,14 +66,14 @@ def failing(story: Story) -> list[Record]:
     return sorted(found, key=lambda record: (record["path"] != first, record["state"] != "FAILED", _started(record)))
 
 
-def waits_text(waits: Mapping[str, Any] | None, story: Story, since: float | None = None) -> str:
-    """What a node waits for, and until when."""
+def waits_text(waits: Mapping[str, Any] | None, story: Story, *, since: float | None = None, prefix: str = "") -> str:
+    """What a node waits for, and until when; the names of nodes without the `prefix` that it shares with them."""
     if not waits:
         return ""
     until = waits.get("until")
     match waits["for"]:
         case "nodes":
-            return f"waits for {', '.join(map(name_of, waits['nodes']))}"
+            return f"waits for {', '.join(name_of(path.removeprefix(prefix)) for path in waits['nodes'])}"
         case "attempt":
             return f"next attempt {_until(until, story)}"
         case "lease":
@@ -114,7 +114,9 @@ def _row(place: Mapping[str, Any], record: Record | None, split: Record | None, 
 
 
 def _details(place: Mapping[str, Any], record: Record | None, split: Record | None, story: Story) -> str:
-    waits = "" if place["state"] in _AT_REST else waits_text(place["waits"], story, place["since"])
+    prefix = place["path"][: place["path"].rfind("/") + 1]
+    is_at_rest = place["state"] in _AT_REST
+    waits = "" if is_at_rest else waits_text(place["waits"], story, since=place["since"], prefix=prefix)
     failure = ""
     if record is not None and record.get("failure") and record["state"] == "FAILED":
         failure = record["failure"]["error_type"] + (", tolerated" if record.get("continues") else "")

@@ -17,9 +17,9 @@ from faasflow.cli.track_path import path_lines
 from faasflow.cli.track_rows import NodeRow, Record, begun_rows, clock_time, waits_text
 
 EXCERPT_LINES, EXCERPT_BYTES = 10, 1024
-LOG_LINES = 20
+LOG_HEAD, LOG_TAIL = 5, 15
 _TITLES = ("Node", "State", "Attempt", "Duration", "Function", "Details")
-_LEAST_NAME, _LEAST_FUNCTION, _MOST_DETAILS = 12, 10, 30
+_CUTS = (("Details", 24), ("Function", 16), ("Node", 24), ("Details", 16), ("Node", 16), ("Function", 10), ("Node", 12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,10 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """The last lines that a function wrote at the time, and how many came before them; `reason` why there are none."""
+    """What a function wrote at the time: lines, each with when it came."""
 
     name: str
     lines: Sequence[tuple[float, str]] = ()
-    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def failure_lines(close: Close, story: Story, look: Look) -> list[str]:
     for part, value in close.values.items():
         lines += _value_lines(part, value, record["path"], story, look)
     for log in close.logs:
-        lines += _log_lines(log, record["path"], story, look)
+        lines += _log_lines(log, story, look)
     return lines
 
 
@@ -205,14 +204,13 @@ def _cells(row: NodeRow, look: Look) -> list[str]:
 
 
 def _widths(lines: Sequence[Sequence[str]], used: Sequence[int], look: Look) -> list[int]:
-    """As wide as the longest entry; where that is too much, names are cut first, then functions, and details last."""
+    """As wide as the longest entry; where that is too much, one column after the other is cut."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(used))]
     if look.width is None:
         return widths
     room = look.width - 2 * (len(used) - 1)
     by_title = {_TITLES[column]: place for place, column in enumerate(used)}
-    least = {"Details": _MOST_DETAILS, "Function": _LEAST_FUNCTION, "Node": _LEAST_NAME}
-    for title, width in (("Details", _MOST_DETAILS), ("Function", 16), ("Node", 24), *least.items(), ("Details", 8)):
+    for title, width in _CUTS:
         place = by_title.get(title)
         if place is not None and sum(widths) > room:
             widths[place] = max(min(width, widths[place]), widths[place] - (sum(widths) - room))
@@ -286,12 +284,15 @@ def _value_lines(part: str, value: Excerpt, path: str, story: Story, look: Look)
         yield f"    {look.more} all of it: {more}"
 
 
-def _log_lines(log: Log, path: str, story: Story, look: Look) -> Iterator[str]:
+def _log_lines(log: Log, story: Story, look: Look) -> Iterator[str]:
+    """The log; of a long one the beginning and the end, which is where it broke."""
     if not log.lines:
         yield f"  {log.name} wrote nothing at that time, or it is not kept"
         return
     yield f"  {log.name} wrote:"
-    if log.left_out:
-        yield f"    {look.more} {log.left_out} lines before: faasflow logs --request {shlex.quote(story['request_id'])}"
-    for time, text in log.lines:
-        yield look.faint(look.cut(f"    {clock_time(time, story['now'])}  {look.clean(text)}"))
+    left_out = len(log.lines) - LOG_HEAD - LOG_TAIL
+    for number, (time, text) in enumerate(log.lines):
+        if left_out <= 0 or number < LOG_HEAD or number >= len(log.lines) - LOG_TAIL:
+            yield look.faint(look.cut(f"    {clock_time(time, story['now'])}  {look.clean(text)}"))
+        elif number == LOG_HEAD:
+            yield f"    {look.more} {left_out} more lines: faasflow logs --request {shlex.quote(story['request_id'])}"

@@ -51,6 +51,8 @@ def test_commands_are_listed_in_the_order_in_which_they_are_needed(faasflow: Run
         "invoke",
         "list",
         "state",
+        "track",
+        "logs",
         "result",
         "pause",
         "resume",
