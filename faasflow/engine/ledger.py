@@ -9,7 +9,7 @@ state is in one transaction with the entries that it adds and removes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from faasflow.engine.lifecycle import RequestState
@@ -51,7 +51,7 @@ class Commit:
 
 
 class Ledger:
-    """The ledger of one request. Every method is one round trip to the store."""
+    """The ledger of one request. Every method but `take` is one round trip to the store."""
 
     def __init__(self, store: StateStore, flow: str, request_id: str) -> None:
         self._store = store
@@ -136,15 +136,12 @@ class Ledger:
         cut = len(self._prefix)
         return [key[cut:] for key in self._store.keys(self._prefix + prefix)]
 
-    def take(self, prefix: str) -> dict[str, bytes]:
-        """Remove what stands under the keys that start with `prefix`; what this call removed, and nobody else did."""
-        entries = self._store.read([], [self._prefix + prefix])
-        taken = {
-            key: entry
-            for key, entry in entries.items()
-            if self._store.transact([Check(key, entry.version), Delete(key)]).committed
-        }
-        return self._relative(taken)
+    def take(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Remove what stands under the keys that start with `prefix`, one at a time as it is asked for: what this call
+        removed, and nobody else did."""
+        for key, entry in self._store.read([], [self._prefix + prefix]).items():
+            if self._store.transact([Check(key, entry.version), Delete(key)]).committed:
+                yield key.removeprefix(self._prefix), entry.value
 
     def set_timers(self, timers: Iterable[Timer]) -> None:
         """Set timers."""

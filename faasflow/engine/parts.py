@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import msgspec
 
@@ -113,19 +114,22 @@ class Parts:
         step = load_step(parked.step)
         return Message(request_id, step, parked.query, parked.data, parked.attempt, parked.run, parked.trace)
 
-    def unpark_all(self, ledger: Ledger, request_id: str) -> int:
-        """Forward every message that was kept for a request, each by whoever removes it; how many there were."""
-        messages = [self.unpark(request_id, key, value) for key, value in ledger.take(PARKED).items()]
-        self.send(ledger, messages)
-        return len(messages)
+    def unpark_all(self, ledger: Ledger, request_id: str) -> None:
+        """Forward every message that was kept for a request, each by whoever removes it. A few are removed at a time,
+        so that few are missing if that is cut off; where the queue takes no more, the rest is left to the clock."""
+        taken = ledger.take(PARKED)
+        while some := [self.unpark(request_id, key, value) for key, value in islice(taken, _TIMERS_AT_ONCE)]:
+            if not self.send(ledger, some):
+                break
 
-    def send(self, ledger: Ledger, messages: Sequence[Message]) -> None:
-        """Forward messages of one request. Those that the queue does not take are left to the clock, so that nothing
-        hangs on the caller; `ForwardError` if there are too many for that, or it cannot be recorded."""
+    def send(self, ledger: Ledger, messages: Sequence[Message]) -> bool:
+        """Forward messages of one request. Those that the queue does not take (False) are left to the clock, so that
+        nothing hangs on the caller; `ForwardError` if there are too many for that, or it cannot be recorded."""
         if not messages:
-            return
+            return True
         try:
             self.forward(messages)
+            return True
         except ForwardError as error:
             if len(messages) > _TIMERS_AT_ONCE:
                 raise
@@ -135,3 +139,4 @@ class Parts:
                 forward_timer(one.request_id, one.step, due, attempt=one.attempt, run=one.run) for one in messages
             )
             self.on_timer(due)
+            return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from faasflow import Retry
-from faasflow.errors import ForwardError, RequestConflictError, StoreUnavailableError
+from faasflow.errors import RequestConflictError, StoreUnavailableError
 from faasflow.stores.memory import MemoryStateStore
-from faasflow.testing import FakeClock, FlowTester, OutgoingCall, RequestState, Response
+from faasflow.testing import FlowTester, OutgoingCall, RequestState, Response
 from faasflow.testing.faults import FlakyStore, FlakyTransport, Operation
 from tests.engine.test_leases import Fleet
 
@@ -44,7 +46,7 @@ def started_and_paused(tester: FlowTester) -> FlowTester:
     return tester
 
 
-def parked(tester: FlowTester) -> object:
+def parked(tester: FlowTester) -> Any:
     return tester.engine.story("r")["parked"]
 
 
@@ -362,25 +364,36 @@ def test_a_step_in_flight_ends_while_its_request_is_paused_and_only_that() -> No
     assert ended == ["a", "b"]
 
 
-def test_a_queue_that_dies_while_much_is_resumed_says_so_and_loses_nothing() -> None:
-    """More messages than timers are set for: the caller is told, and the clock repairs."""
-    refuses = []
+def wide(flow, context):
+    dag = flow.dag()
+    each = dag.foreach_branch("each", lambda data: {str(n): b"%d" % n for n in range(50)}, aggregator=joined)
+    each.node("a").apply("a")
 
-    def define(flow, context):
-        dag = flow.dag()
-        each = dag.foreach_branch("each", lambda data: {str(n): b"%d" % n for n in range(30)}, aggregator=joined)
-        each.node("a").apply("a")
+
+def test_what_a_queue_without_room_does_not_take_of_a_resume_stays_parked_until_it_does() -> None:
+    refuses = []
 
     def wrap(transport):
         return FlakyTransport(transport, before=lambda operation: operation.name == "forward" and bool(refuses))
 
-    tester = started_and_paused(made_of(define, wrap=wrap, clock=FakeClock(tick=0.0001)))
+    tester = started_and_paused(made_of(wide, wrap=wrap))
     refuses.append(True)
-    with pytest.raises(ForwardError):
-        tester.engine.resume("r")
-    assert tester.engine.state("r") is RequestState.RUNNING
+    assert tester.engine.resume("r") is RequestState.RUNNING
+    assert len(parked(tester)) == 30
 
     refuses.clear()
     tester.settle()
     assert tester.outcome("r").state is RequestState.FINISHED
-    assert len(tester.calls("a")) == 30
+    assert len(tester.calls("a")) == 50
+
+
+def test_a_client_that_dies_in_a_wide_resume_leaves_nearly_all_of_it_parked_or_queued() -> None:
+    store = Mortal()
+    tester = started_and_paused(made_of(wide, state=store))
+    store.count, store.at = 0, 2 * 40
+    with pytest.raises(Died):
+        tester.engine.resume("r")
+
+    assert len(parked(tester)) + len(tester.transport.pending) >= 30
+    tester.settle()
+    assert len(tester.calls("a")) == 50
