@@ -33,7 +33,7 @@ CHECKOUT = """
     def define(flow, context):
         dag = flow.dag()
         dag.node("check").modify(check)
-        dag.node("charge", retry=Retry(attempts=3, delay=600.0)).apply("charge")
+        dag.node("charge", retry=Retry(attempts=3, delay=300.0, jitter=0.0)).apply("charge")
         dag.node("pack").modify(pack)
         dag.node("ship", aggregator=lambda parts: "shipped")
         for name in ("charge", "pack"):
@@ -204,12 +204,12 @@ def test_no_line_on_a_terminal_is_longer_than_it(site: Site, pipeline: str, term
 def test_the_input_of_a_failed_node_is_had_as_it_is(faasflow: Run, pipeline: str) -> None:
     at = ("--gateway", pipeline, "--node", "years/precipitation@2013")
     given, answered = faasflow("track", "w-1", *at, "--input"), faasflow("track", "w-1", *at, "--output")
-    sound = faasflow("track", "w-1", "--gateway", pipeline, "--node", "years/wind@2012", "--output")
+    sound = faasflow("track", "w-1", "--gateway", pipeline, "--node", "years/table@2013", "--output")
 
     assert given.stdout.splitlines()[0] == "date,precipitation,temp_max,temp_min,wind,weather"
     assert len(given.stdout.splitlines()) == 366
     assert "LookupError: no gauge" in answered.stdout
-    assert json.loads(sound.stdout)["fresh_days"] == 4
+    assert sound.stdout == given.stdout, "the node before gave what this one worked on"
     assert [result.exit_code for result in (given, answered, sound)] == [0, 0, 0]
 
 
@@ -226,13 +226,13 @@ def test_machines_are_given_all_that_is_known(faasflow: Run, pipeline: str) -> N
 def test_a_node_is_seen_from_near(faasflow: Run, pipeline: str) -> None:
     at = ("track", "w-1", "--gateway", pipeline, "--node")
     one, every, wrong = (
-        faasflow(*at, "years/wind@2012"),
+        faasflow(*at, "years/table@2013"),
         faasflow(*at, "years/precipitation"),
         faasflow(*at, "years/wnd"),
     )
 
-    assert "✓ years/wind@2012" in words(one.stdout)
-    assert any(line.startswith('{"mean": ') for line in words(one.stdout))
+    assert "✓ years/table@2013" in words(one.stdout)
+    assert "date,precipitation,temp_max,temp_min,wind,weather" in words(one.stdout)
     assert words(every.stdout)[-1].startswith("✗ years/precipitation@2013 CallError: Function")
     assert (wrong.exit_code, wrong.stdout) == (1, "")
     assert "has no node 'years/wnd'.\nhint: Did you mean 'years/wind'" in wrong.stderr
@@ -265,7 +265,7 @@ def test_a_request_that_waits_says_for_what_and_until_when(faasflow: Run, site: 
     assert (result.exit_code, shown[0]) == (0, "▸ RUNNING checkout, request c-poor")
     assert shown[3] == "check ✓ → { charge ↻, pack ✓ } → ship ·"
     rows = {line.split()[1]: line for line in shown[5 : shown.index("", 5)]}
-    assert re.fullmatch(r"↻ charge RETRYING 2 charge next attempt .*, in (9 m \d\d s|10 m 00 s)", rows["charge"])
+    assert re.fullmatch(r"↻ charge RETRYING 2 charge next attempt .*, in (4 m \d\d s|5 m 00 s)", rows["charge"])
     assert rows["ship"] == "· ship WAITING waits for charge"
     assert "↻ charge CallError: Function 'charge' answered 503." in shown
 
@@ -304,7 +304,8 @@ def test_a_foreach_of_a_thousand_is_readable_while_it_runs_and_little_is_sent(
     site.start("album", "a-1")
     wait_until(lambda: _done(site, "a-1") >= 60, "the first photos are done")
     shown = terminal("track", "a-1", "--flow", "album", "--gateway", site.url)
-    code, sent = shown.end(), _sent(site, "a-1", "true")
+    code, sent, plain = shown.end(), _sent(site, "a-1", "true"), _sent(site, "a-1", "false")
+    site.post("album", "a-1/stop")
     (site.folder / "album" / "open").touch()
 
     assert code == 0
@@ -313,9 +314,7 @@ def test_a_foreach_of_a_thousand_is_readable_while_it_runs_and_little_is_sent(
     assert shown.screen[2].startswith("photos ▸ 60/1000, 6 failed [ shrink ▸ 60/1000, 6 failed →")
     assert "✗ photos/shrink@photo3  ValueError: photo 3 is no picture" in shown.screen
     assert "One from near (1 or more like these): faasflow track a-1 --node NODE" in shown.screen
-    site.wait_for("album", "a-1", {"": "FINISHED"})
-    assert sent < 20_000
-    assert _sent(site, "a-1", "true") < 60_000 < 300_000 < _sent(site, "a-1", "false"), "it does not grow with branches"
+    assert sent < 20_000 < plain, "what is sent does not grow with the branches"
 
 
 def _done(site: Site, id: str) -> int:
