@@ -147,7 +147,7 @@ class Tracked:
 def show_all(tracked: Tracked, story: Story, *, with_overview: bool = True) -> None:
     """The request, and below it what failed."""
     from faasflow.cli.look import Look
-    from faasflow.cli.track_view import overview_lines, request_failure_lines
+    from faasflow.cli.track_view import overview_lines, request_failure_lines, way_out_lines
 
     look = Look.of(sys.stdout)
     if with_overview:
@@ -155,6 +155,7 @@ def show_all(tracked: Tracked, story: Story, *, with_overview: bool = True) -> N
     if story["failure"] and not story["failure"]["node"]:
         _show_lines(["", *request_failure_lines(story, look)])
     _show_failing(tracked, story)
+    _show_lines(way_out_lines(story))
     _note_reasons(tracked)
 
 

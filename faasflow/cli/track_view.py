@@ -131,6 +131,14 @@ def request_failure_lines(story: Story, look: Look) -> list[str]:
     return lines + (_text_lines(f"hint: {failure['hint']}", look) if failure.get("hint") else [])
 
 
+def way_out_lines(story: Story) -> list[str]:
+    """How a failed request can go on."""
+    if story["state"] != "FAILED":
+        return []
+    retry = shlex.join(["faasflow", "retry", story["request_id"], "--flow", story["flow"]])
+    return ["", f"Go on from there: {retry}"]
+
+
 def brief_line(record: Record, story: Story, look: Look) -> str:
     """A failed execution in one line."""
     failure = record.get("failure") or _last_failure(record) or {}

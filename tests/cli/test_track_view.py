@@ -12,7 +12,7 @@ from faasflow.cli.look import Look
 from faasflow.cli.tracebacks import own_frames
 from faasflow.cli.track_path import arranged, path_lines
 from faasflow.cli.track_rows import failing, node_rows
-from faasflow.cli.track_view import Close, Excerpt, Log, failure_lines, overview_lines, size_text
+from faasflow.cli.track_view import Close, Excerpt, Log, failure_lines, overview_lines, size_text, way_out_lines
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, LeaseRecord, NodeRecord, RequestRecord, dump
 from faasflow.engine.story import tell
@@ -183,6 +183,11 @@ def test_a_failed_node_at_80_columns(failed: Any) -> None:
         "  weather wrote nothing at that time, or it is not kept",
     ]
     assert max(map(len, shown)) <= 80
+
+
+def test_a_failed_request_says_how_it_can_go_on(failed: Any) -> None:
+    assert way_out_lines(failed) == ["", "Go on from there: faasflow retry w-1 --flow weather"]
+    assert way_out_lines(story(entries={}, state="STOPPED", ended=2.5)) == []
 
 
 def test_what_is_no_terminal_is_given_all(failed: Any) -> None:
