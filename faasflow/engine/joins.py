@@ -2,11 +2,12 @@
 
 Who completes a group of 64 arrives, for the group, one level up, and so on; who completes the topmost group starts
 the join. An arrival therefore costs the same in a join of 10 and of 10,000, and the additional writes are at most 1
-in 32.
+in 32. An arrival holds when what arrives was recorded, that of a group when the last of it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from faasflow.engine.plan import Arrival, Target
@@ -24,6 +25,16 @@ class Place:
     group: str
     size: int
     is_top: bool
+
+
+def stamp(time: float) -> bytes:
+    """What an arrival holds; `time` is in seconds since the epoch."""
+    return f"{time:.3f}".encode()
+
+
+def time_of(arrivals: Iterable[bytes]) -> float:
+    """When the last of these arrivals was recorded; 0 if none says so."""
+    return max((float(arrival or 0) for arrival in arrivals), default=0.0)
 
 
 def place(target: Target, level: int = 0) -> Place:

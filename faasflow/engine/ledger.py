@@ -102,9 +102,9 @@ class Ledger:
             ops += self._lists(request, change)
         return self._commit(ops, listing)
 
-    def arrive(self, put: Iterable[str], listing: Iterable[str]) -> Commit:
+    def arrive(self, put: Mapping[str, bytes], listing: Iterable[str]) -> Commit:
         """Put arrivals, which is harmless to repeat, and read who has arrived."""
-        return self._commit([Put(self._prefix + key, b"") for key in put], listing)
+        return self._commit([Put(self._prefix + key, value) for key, value in put.items()], listing)
 
     def write(self, values: Mapping[str, bytes]) -> None:
         """Write values that nothing refers to yet."""

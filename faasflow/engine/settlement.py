@@ -35,9 +35,6 @@ _ARRIVALS_AT_ONCE = 24  # two operations each, and older Consul servers take 64 
 
 _LONGEST_OUTPUT = 64 * 1024
 
-Next = tuple[Step, Payload | None]
-"""A step to forward, with the value it works on where that is one."""
-
 Kept = tuple[Payload | None, Payload | None]
 """The input and the output of a failed operation, where they are kept."""
 
@@ -50,6 +47,15 @@ class Failed:
     operation: str = ""
     index: int = -1
     data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """A step to forward, with the value it works on where that is one, and since when it could be run."""
+
+    step: Step
+    data: Payload | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class Settlement:
                 logger.info("%s ended: %d branches in %s.", work.step, len(branches), self._spent(work))
                 work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, state=NodeState.FINISHED)
                 width = plan.start_width(work.definition, work.step, len(branches))
-                return self._forward(work, self._opened(work, branches, range(width)))
+                return self._forward(work, self._opened(work, branches, range(width), record.ended))
             current = self._faster(work)
         return None
 
@@ -131,12 +137,12 @@ class Settlement:
         """The step has an outcome: forward what follows it and has none yet."""
         if work.step.key in snapshot.entries and work.step.phase is Phase.SPLIT:
             opened = load(snapshot.entries[work.step.key], BranchesRecord, work.step.key)
-            return self._forward_again(work, opened.ended, self._unopened(work, opened))
+            return self._forward_again(work, self._unopened(work, opened))
         record = load(snapshot.entries[work.step.outcome], NodeRecord, work.step.outcome)
         following = self._after(work, record)
         places = [joins.place(target) for target in following.targets if target.arrival]
-        entries = self._arrived(work, places)
-        return self._forward_again(work, record.ended, self._ready(work, following, entries, record.result))
+        entries = self._arrived(work, places, record.ended)
+        return self._forward_again(work, self._ready(work, following, entries, record))
 
     def _settle(
         self, work: Work, request: StoredRequest, outcome: _Outcome, error: BaseException | None = None
@@ -151,7 +157,7 @@ class Settlement:
             commit = work.ledger.commit(
                 request,
                 create={work.step.outcome: dump(record), **also, **work.extra},
-                put={place.key: b"" for place in at_once},
+                put={place.key: joins.stamp(record.ended) for place in at_once},
                 listing=[place.group for place in at_once],
                 change=change,
                 absent=self._other_outcomes(work),
@@ -172,8 +178,8 @@ class Settlement:
             self._tell_end(work, change)
             self._closing.run(work, change)
             return
-        entries = commit.entries if at_once else self._arrived(work, places)
-        self._forward(work, self._ready(work, following, entries, record.result))
+        entries = commit.entries if at_once else self._arrived(work, places, record.ended)
+        self._forward(work, self._ready(work, following, entries, record))
 
     def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord, error: BaseException) -> None:
         number = work.message.attempt
@@ -313,31 +319,33 @@ class Settlement:
         caught = plan.caught(work.definition, work.step)
         return caught.after if caught is not None else After(is_over=True)
 
-    def _opened(self, work: Work, branches: split.Branches, which: Iterable[int]) -> list[Next]:
+    def _opened(self, work: Work, branches: split.Branches, which: Iterable[int], opened: float) -> list[Next]:
         if not branches:
-            return [(Step(work.step.position, Phase.JOIN), None)]
+            return [Next(Step(work.step.position, Phase.JOIN), None, opened)]
         of = len(branches)
         return [
-            (plan.branch(work.definition, work.step, branches[index][0], index, of), branches[index][1])
+            Next(plan.branch(work.definition, work.step, branches[index][0], index, of), branches[index][1], opened)
             for index in which
         ]
 
     def _unopened(self, work: Work, record: BranchesRecord) -> list[Next]:
         branches = split.all_branches(work.ledger, record, work.step)
         width = plan.start_width(work.definition, work.step, len(branches))
-        return self._opened(work, branches, range(width))
+        return self._opened(work, branches, range(width), record.ended)
 
-    def _arrived(self, work: Work, places: list[joins.Place]) -> dict[str, bytes]:
+    def _arrived(self, work: Work, places: list[joins.Place], recorded: float) -> dict[str, bytes]:
         """Record arrivals, which follow from the node's record and may be repeated by anybody; who has arrived."""
         entries: dict[str, bytes] = {}
         for first in range(0, len(places), _ARRIVALS_AT_ONCE):
             some = places[first : first + _ARRIVALS_AT_ONCE]
-            entries.update(work.ledger.arrive([place.key for place in some], [place.group for place in some]).entries)
+            put = {place.key: joins.stamp(recorded) for place in some}
+            entries.update(work.ledger.arrive(put, [place.group for place in some]).entries)
         return entries
 
-    def _forward_again(self, work: Work, recorded: float, following: list[Next]) -> None:
+    def _forward_again(self, work: Work, following: list[Next]) -> None:
         missing = self._missing(work, following)
-        if missing and self._parts.clock.now() - recorded < self._parts.repair_delay:
+        latest = self._parts.clock.now() - self._parts.repair_delay
+        if any(one.since > latest for one in missing):
             # A double of a message that is being worked on looks the same as the repetition of one that got lost.
             # Forwarding at once would multiply doubles at every level; waiting a moment tells the two apart.
             raise TryAgainError(
@@ -351,11 +359,11 @@ class Settlement:
             return []
         keys = [
             key
-            for step, _ in following
+            for step in (one.step for one in following)
             for key in dict.fromkeys((step.key, step.outcome, step.lease, attempt_key(step, 1)))
         ]
         known = work.ledger.read(keys).entries
-        return [(step, data) for step, data in following if not self._is_seen_to(step, known)]
+        return [one for one in following if not self._is_seen_to(one.step, known)]
 
     def _is_seen_to(self, step: Step, known: Mapping[str, bytes]) -> bool:
         if step.key in known or (step.phase is Phase.SPLIT and step.outcome in known):
@@ -364,41 +372,52 @@ class Settlement:
             return True
         return step.lease in known and self._parts.leases.left(known[step.lease], step.lease) > 0
 
-    def _ready(self, work: Work, following: After, entries: Mapping[str, bytes], result: Payload) -> list[Next]:
+    def _ready(self, work: Work, following: After, entries: Mapping[str, bytes], record: NodeRecord) -> list[Next]:
         """Those of the following steps that wait for nobody else."""
         ready: list[Next] = []
         for target in following.targets:
             if target.arrival is None:
-                ready.append((target.step, None if target.step.phase is Phase.JOIN else result))
-            elif self._is_complete(work, target, entries):
-                ready.append((target.step, None))
+                data = None if target.step.phase is Phase.JOIN else record.result
+                ready.append(Next(target.step, data, record.ended))
+            elif (since := self._complete(work, target, entries)) is not None:
+                ready.append(Next(target.step, None, since))
         if following.next_branch is not None:
-            ready.append(self._held_back(work, following))
+            ready.append(self._held_back(work, following, record.ended))
         return ready
 
-    def _is_complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> bool:
+    def _complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> float | None:
+        """Since when all have arrived at a join; `None` if some have not."""
         level, place = 0, joins.place(target)
-        while sum(key.startswith(place.group) for key in entries) == place.size:
+        while True:
+            group = [value for key, value in entries.items() if key.startswith(place.group)]
+            if len(group) < place.size:
+                return None
             if place.is_top:
-                return True
+                return joins.time_of(group)
             level += 1
             place = joins.place(target, level)
-            entries = work.ledger.arrive([place.key], [place.group]).entries
-        return False
+            entries = work.ledger.arrive({place.key: joins.stamp(joins.time_of(group))}, [place.group]).entries
 
-    def _held_back(self, work: Work, following: After) -> Next:
+    def _held_back(self, work: Work, following: After, recorded: float) -> Next:
         opened, index = following.split, following.next_branch
         assert opened is not None
         assert index is not None
         record = load(work.ledger.get(opened.key), BranchesRecord, opened.key)
         option, value = split.read_branch(work.ledger, record, opened, index)
-        return plan.branch(work.definition, opened, option, index, record.count), record.input or value
+        return Next(plan.branch(work.definition, opened, option, index, record.count), record.input or value, recorded)
 
     def _forward(self, work: Work, following: list[Next]) -> None:
         query, run = work.message.query, work.message.run
         messages = [
-            Message(work.request_id, step, query, data, run=run, trace=work.reports.tell_of("execution_forward", step))
-            for step, data in following
+            Message(
+                work.request_id,
+                one.step,
+                query,
+                one.data,
+                run=run,
+                trace=work.reports.tell_of("execution_forward", one.step),
+            )
+            for one in following
         ]
         self._parts.send(work.ledger, messages)
 

@@ -102,11 +102,12 @@ class Reporter(BaseReporter):
         while spans := self._next():
             lost, reason = self._sent(sender, spans)
             with self._changed:
-                self._handled += len(spans)
                 self._lost += lost
                 self._reason = reason or self._reason
+            self._tell()  # before whoever waits in `flush` goes on
+            with self._changed:
+                self._handled += len(spans)
                 self._changed.notify_all()
-            self._tell()
 
     def _next(self) -> list[Span]:
         """The next spans to send; none when there will be no more."""

@@ -74,9 +74,9 @@ class TrustingWork(Work):
 class CountingSettlement(Settlement):
     """Starts a join when enough have been counted."""
 
-    def _is_complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> bool:
+    def _complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> float | None:
         place = joins.place(target)
-        return sum(key.startswith(place.group) for key in entries) >= place.size
+        return 0.0 if sum(key.startswith(place.group) for key in entries) >= place.size else None
 
 
 class CountingExecutor(Executor):

@@ -225,3 +225,33 @@ def test_what_was_lost_before_or_during_a_pause_comes_again_after_it() -> None:
 
     assert tester.outcome("r").state is RequestState.FINISHED
     assert [len(tester.calls(name)) for name in "abcd"] == [1, 1, 1, 1]
+
+
+def test_a_wide_request_whose_branches_wait_is_not_looked_at_for_each_of_them() -> None:
+    def define(flow, context):
+        dag = flow.dag()
+        branch = dag.foreach_branch(
+            "each", lambda data: {str(n): b"" for n in range(200)}, aggregator=lambda parts: b""
+        )
+        branch.node("first").modify(lambda data: data)
+        branch.node("second").modify(lambda data: data)
+        branch.edge("first", "second")
+
+    tester = FlowTester(define)
+    pending = tester.transport.pending
+    id = tester.engine.start(b"").request_id
+    tester.engine.deliver(id, pending.popleft().body)
+    for message in [pending.popleft() for _ in range(200)]:
+        tester.clock.sleep(0.1)
+        tester.engine.deliver(id, message.body)
+    lost = {message.body for message in pending}
+    pending.clear()
+    until, ticks = tester.clock.now() + 40.0, 0
+    while (due := tester.engine.next_timer()) is not None and due < until:
+        tester.clock.sleep(max(0.0, due - tester.clock.now()))
+        tester.engine.tick()
+        ticks += 1
+
+    assert len(lost) == 200
+    assert len(pending) >= 200
+    assert ticks <= 30

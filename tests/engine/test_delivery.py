@@ -459,3 +459,26 @@ def test_a_store_that_is_away_during_user_code_fails_no_node() -> None:
 
     is_away = False
     assert tester.run(b"x", request_id=started.request_id).result == b"xx"
+
+
+@pytest.mark.parametrize("width", [3, 70])
+def test_doubles_of_early_branches_leave_a_join_alone_that_is_just_starting(width: int) -> None:
+    tester = FlowTester(foreach(width))
+    pending = tester.transport.pending
+    id = tester.engine.start(b"").request_id
+    split = pending.popleft()
+    tester.engine.deliver(id, split.body)
+    branches = [*pending]
+    pending.clear()
+    for message in branches:
+        tester.clock.sleep(1.0)
+        tester.engine.deliver(id, message.body)
+    joins = len(pending)
+    for message in branches:
+        with pytest.raises(TryAgainError):
+            tester.engine.deliver(id, message.body)
+    at_once = len(pending)
+    tester.clock.sleep(2.0)
+    tester.engine.deliver(id, branches[0].body)
+
+    assert (joins, at_once, len(pending)) == (1, 1, 2)

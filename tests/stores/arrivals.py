@@ -56,7 +56,7 @@ class LedgerJoin:
                 return list(self._ledger.read([], ["node/branch/"]).entries.values())
             level += 1
             where = place(target, level)
-            commit = self._ledger.arrive([where.key], [where.group])
+            commit = self._ledger.arrive({where.key: b""}, [where.group])
         return None
 
 
