@@ -34,7 +34,8 @@ def wait_for_end(remote: Remote, flow: str, request_id: str, until: float) -> re
             return answer
         time.sleep(min(_PAUSE, left))
     raise StillRunningError(
-        f"Request {request_id!r} has not ended yet.", hint=f"See how it gets on: faasflow state {flow} {request_id}"
+        f"Request {request_id!r} has not ended yet.",
+        hint=f"See how it gets on: faasflow track {request_id} --flow {flow}",
     )
 
 

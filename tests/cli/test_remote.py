@@ -112,7 +112,7 @@ def test_a_wait_that_is_too_short_fails_and_says_how_to_go_on(
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"Request {request_id(result)!r} has not ended yet." in result.stderr
-    assert f"hint: See how it gets on: faasflow state napping {request_id(result)}\n" in result.stderr
+    assert f"hint: See how it gets on: faasflow track {request_id(result)} --flow napping\n" in result.stderr
     assert faasflow("state", "napping", request_id(result)).stdout == "RUNNING\n"
 
 
