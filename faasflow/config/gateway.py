@@ -6,9 +6,9 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from faasflow.config.reader import BOOLEANS, Reader
+from faasflow.config.text import is_plain_url
 
 GATEWAY = "http://gateway.openfaas:8080"
 GATEWAY_DISPATCHER = "gateway"
@@ -45,12 +45,7 @@ def gateway_url(read: Reader) -> str:
     """The URL of the gateway, which may be set as host and port."""
     text = read.text("gateway", GATEWAY)
     url = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(url)
-        is_fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_fine = False
-    if not is_fine or parts.query or parts.fragment or parts.username is not None or re.search(r"[\s\\]", url):
+    if not is_plain_url(url):
         read.refuse("gateway", text, "host:port, or an http or https URL without a login or query")
         return GATEWAY
     return url.rstrip("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from urllib.parse import urlsplit
 
 DAY = 86400.0
 HIDDEN = "****"
@@ -12,6 +13,16 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d+)?)([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
 _DAYS = re.compile(r"(\d+(?:\.\d+)?)d(.*)", re.ASCII)
+
+
+def is_plain_url(url: str) -> bool:
+    """Whether this is an http or https URL without a login, a query, or anything that programs read differently."""
+    try:
+        parts = urlsplit(url)
+        is_fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_fine and not (parts.query or parts.fragment or parts.username is not None or re.search(r"[\s\\]", url))
 
 
 def parse_duration(text: str) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from faasflow.config.reader import Reader, Reading, Source
-from faasflow.config.text import HIDDEN
+from faasflow.config.text import HIDDEN, is_plain_url
 
 AGENT = "jaeger.faasflow:6831"
 COLLECTOR = "http://jaeger.faasflow:4318"
@@ -91,12 +91,7 @@ def _agent(read: Reader, text: str) -> str:
 
 def _collector(read: Reader, name: str, text: str, default: str) -> str:
     url = text.rstrip("/").removesuffix(_SPANS)
-    try:
-        parts = urlsplit(url)
-        is_fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_fine = False
-    if not is_fine or parts.query or parts.fragment or parts.username is not None or re.search(r"[\s\\]", url):
+    if not is_plain_url(url):
         form = "an http or https URL of an OTLP receiver, without a login or query, such as 'http://jaeger:4318'"
         read.refuse(name, text, form)
         return default

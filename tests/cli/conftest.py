@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from pytest_httpserver import HTTPServer
 
 from faasflow.cli import main
 from tests.cli.support import Project, Terminal
+from tests.support import free_port
 
 
 @pytest.fixture
@@ -20,6 +22,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("OPENFAAS_URL", raising=False)
     return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def httpserver_listen_address() -> tuple[str, int]:
+    return "127.0.0.1", free_port()
+
+
+@pytest.fixture
+def elsewhere(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HTTPServer:
+    """A gateway that answers what a test says, and no login for it."""
+    monkeypatch.setenv("OPENFAAS_URL", httpserver.url_for("").rstrip("/"))
+    monkeypatch.setenv("OPENFAAS_CONFIG", str(tmp_path / "logins"))
+    return httpserver
 
 
 @pytest.fixture

@@ -242,11 +242,6 @@ def test_json_on_a_terminal_is_json(office: Office, terminal: Callable[..., Term
     assert shown.screen[-1] == "2 of 2 stopped."
 
 
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
-
-
 @pytest.fixture
 def far(httpserver: HTTPServer) -> HTTPServer:
     """A gateway with one flow of three running requests, which answers commands as a test says."""

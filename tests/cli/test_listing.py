@@ -14,14 +14,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from tests.cli.support import Terminal
-from tests.support import free_port
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
 
 
 class Flow:

@@ -66,19 +66,6 @@ def at(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     return site
 
 
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
-
-
-@pytest.fixture
-def elsewhere(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HTTPServer:
-    """A gateway that answers what a test says, and no login for it."""
-    monkeypatch.setenv("OPENFAAS_URL", httpserver.url_for("").rstrip("/"))
-    monkeypatch.setenv("OPENFAAS_CONFIG", str(tmp_path / "logins"))
-    return httpserver
-
-
 def test_the_lines_of_a_function_come_with_their_time(faasflow: Run, at: Site) -> None:
     for word in ("one", "two", "three"):
         at.say(word)

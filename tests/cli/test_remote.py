@@ -39,19 +39,6 @@ NAPPING = """
 """
 
 
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
-
-
-@pytest.fixture
-def elsewhere(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HTTPServer:
-    """A gateway that answers what a test says, and no login for it."""
-    monkeypatch.setenv("OPENFAAS_URL", httpserver.url_for("").rstrip("/"))
-    monkeypatch.setenv("OPENFAAS_CONFIG", str(tmp_path / "logins"))
-    return httpserver
-
-
 @pytest.fixture
 def gateway(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Gateway]]:
     """Serves the project, once it is complete."""

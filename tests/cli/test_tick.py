@@ -26,11 +26,6 @@ FLOWS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
-
-
 class Gateway:
     """A gateway with two flows and a function, of which each tick is told."""
 

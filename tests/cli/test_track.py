@@ -399,11 +399,6 @@ def test_what_does_not_go_together_is_a_misuse(faasflow: Run, options: list[str]
     assert reason in result.stderr
 
 
-@pytest.fixture(scope="session")
-def httpserver_listen_address() -> tuple[str, int]:
-    return "127.0.0.1", free_port()
-
-
 @pytest.mark.parametrize("status", [401, 501])
 def test_logs_that_cannot_be_had_are_a_note_and_no_error(
     faasflow: Run, site: Site, httpserver: HTTPServer, status: int
