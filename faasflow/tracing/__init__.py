@@ -23,6 +23,8 @@ def open_tracing(settings: Settings) -> EventHandler | None:
     trace = settings.trace
     if trace is None:
         return None
+    import opentracing  # type: ignore[import-untyped]
+
     from faasflow.tracing.handler import TracingHandler
 
     if trace.warning:
@@ -36,6 +38,7 @@ def open_tracing(settings: Settings) -> EventHandler | None:
         from faasflow.tracing.jaeger import open_jaeger
 
         tracer, close = open_jaeger(trace, service)
+    opentracing.set_global_tracer(tracer)  # what the handler's own code traces with
     queue = f"{settings.gateway}/async-function" if settings.dispatcher == GATEWAY_DISPATCHER else ""
     return TracingHandler(tracer, close, queue=queue)
 

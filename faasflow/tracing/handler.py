@@ -6,7 +6,7 @@ the request where nothing was before. An operation's span is a child of its node
 
 A span ends with its delivery at the latest, since with the OpenTracing API no other process can end it. So the span of
 a request covers its start only. Nothing that a request works on becomes part of a span, nor does the text of an error,
-which may quote it.
+which may quote it. While an operation runs, its span is the active one: what the handler's own code traces is a child.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class _Span:
     def context(self) -> Any:
         return self._span.context
 
+    def activate(self, tracer: opentracing.Tracer) -> Any:
+        """Let spans that this thread makes be children of this one, until what is given back is closed."""
+        return tracer.scope_manager.activate(self._span, finish_on_close=False)
+
     def forwards(self, tags: dict[str, str]) -> None:
         self._late |= tags
 
@@ -96,6 +100,7 @@ class _Delivery(EventHandler):
         self._open: dict[Key, _Span] = {}
         self._request: _Span | None = None
         self._step: _Span | None = None  # of the first node: what comes after it in this delivery is its child
+        self._scope: Any = None  # of the operation that runs, in its thread
         self._came_with: Any = None
         self._is_later = False
 
@@ -139,17 +144,26 @@ class _Delivery(EventHandler):
             tags |= {"span.kind": "client", "http.method": event.method, "http.url": _text(event.url)}
         span = self._start(_operation(event), event.operation, parent, event, tags, _OPEN)
         self._inject(span, event)
+        self._scope = span.activate(self._tracer)
 
     def report_operation_end(self, event: Event) -> None:
+        self._leave()
         self._end(_operation(event), event)
 
     def report_operation_failure(self, event: Event) -> None:
+        self._leave()
         self._end(_operation(event), event)
 
     def flush(self) -> None:
         for key in reversed([*self._open]):
             if (span := self._open.pop(key, None)) is not None:
                 span.finish()
+
+    def _leave(self) -> None:
+        """What the handler's code traces from here on is not part of the operation."""
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.close()
 
     def _parent(self) -> Any:
         span = self._step or self._request

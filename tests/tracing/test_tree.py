@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import opentracing
 import pytest
 
 from faasflow import Dag, Retry
@@ -381,3 +382,27 @@ def test_the_status_is_that_of_an_answer_and_no_exit_code(receiver: Receiver) ->
 
     assert [span.logs[0]["error.kind"] for span in spans if "error" in span.tags] == ["SystemExit"] * 3
     assert not any("http.status_code" in span.tags for span in spans)
+
+
+def test_what_a_handler_traces_itself_is_a_child_of_the_operation_it_does_so_in(receiver: Receiver) -> None:
+    def trace(data: bytes) -> bytes:
+        with opentracing.global_tracer().start_active_span("of the handler"):
+            return data
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("n1").modify(trace).apply("a")
+        dag.node("n2").apply("b")
+        dag.edge("n1", "n2")
+        flow.finally_(lambda state: trace(b""))
+
+    traced = Traced(define, receiver)
+    traced.run()
+    own, after_the_end = sorted(
+        (span for span in received(receiver, 8) if span.name == "of the handler"), key=lambda span: span.start
+    )
+    operation = only(receiver.spans(), "trace")
+
+    assert (own.parent, own.trace) == (operation.id, operation.trace)
+    assert after_the_end.parent == ""  # no operation runs then
+    assert opentracing.global_tracer().active_span is None
