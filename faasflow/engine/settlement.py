@@ -1,4 +1,4 @@
-"""What becomes of a step once its outcome is known: record it, and forward what follows.
+"""What becomes of a step once its outcome is known: record it, and have forwarded what follows.
 
 An outcome is recorded in one transaction that requires the request to be as it was read and the step to have no other
 outcome; with it go the arrivals at the joins that the step feeds and, after the last step, the end of the request.
@@ -9,7 +9,7 @@ together with the timer of the next one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,22 +17,20 @@ import msgspec
 from faasflow.engine import attempts, joins, plan, split
 from faasflow.engine.attempts import attempt_key
 from faasflow.engine.closing import Closing, ended
+from faasflow.engine.following import Following, arrivals_at_once
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.lifecycle import Command, NodeState, transition
-from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.payload import EMPTY, Payload
-from faasflow.engine.plan import After, Target
-from faasflow.engine.position import Phase, Step
-from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, NodeRecord, RequestRecord, dump, load
+from faasflow.engine.plan import After
+from faasflow.engine.position import Phase
+from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, NodeRecord, RequestRecord, dump
 from faasflow.engine.reports import What
 from faasflow.engine.timers import forward_timer
 from faasflow.engine.work import Work
-from faasflow.errors import DefinitionChangedError, DefinitionError, TryAgainError
+from faasflow.errors import DefinitionChangedError, DefinitionError
 
 logger = logging.getLogger(__name__)
-_ARRIVALS_AT_ONCE = 24  # two operations each, and older Consul servers take 64 in a transaction
-
 _LONGEST_OUTPUT = 64 * 1024
 
 Kept = tuple[Payload | None, Payload | None]
@@ -50,15 +48,6 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """A step to forward, with the value it works on where that is one, and since when it could be run."""
-
-    step: Step
-    data: Payload | None
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Outcome:
     record: NodeRecord
     following: After
@@ -66,11 +55,12 @@ class _Outcome:
 
 
 class Settlement:
-    """Records outcomes for one flow and forwards what follows. Holds no state of its own."""
+    """Records outcomes for one flow. Holds no state of its own."""
 
     def __init__(self, parts: Parts, closing: Closing) -> None:
         self._parts = parts
         self._closing = closing
+        self._following = Following(parts)
 
     def finish(self, work: Work, request: StoredRequest, result: Payload) -> None:
         """Record the result of a NODE or JOIN."""
@@ -92,8 +82,7 @@ class Settlement:
             if commit.is_done:
                 logger.info("%s ended: %d branches in %s.", work.step, len(branches), self._spent(work))
                 work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, state=NodeState.FINISHED)
-                width = plan.start_width(work.definition, work.step, len(branches))
-                return self._forward(work, self._opened(work, branches, range(width), record.ended))
+                return self._following.begin_branches(work, record, branches)
             current = self._faster(work)
         return None
 
@@ -120,6 +109,10 @@ class Settlement:
             return self._fail_request(work, request, failure, failed.error, kept)
         return self._settle(work, request, outcome, failed.error)
 
+    def again(self, work: Work, snapshot: Snapshot) -> None:
+        """The step has an outcome: forward what follows it and has none yet."""
+        self._following.begin_again(work, snapshot)
+
     def end(self, work: Work, request: StoredRequest, error: BaseException, *, node: str = "") -> None:
         """Fail the request for a reason that is not the outcome of a step."""
         current: StoredRequest | None = request
@@ -133,23 +126,11 @@ class Settlement:
             current = work.ledger.read().request
         return None
 
-    def again(self, work: Work, snapshot: Snapshot) -> None:
-        """The step has an outcome: forward what follows it and has none yet."""
-        if work.step.key in snapshot.entries and work.step.phase is Phase.SPLIT:
-            opened = load(snapshot.entries[work.step.key], BranchesRecord, work.step.key)
-            return self._forward_again(work, self._unopened(work, opened))
-        record = load(snapshot.entries[work.step.outcome], NodeRecord, work.step.outcome)
-        following = self._after(work, record)
-        places = [joins.place(target) for target in following.targets if target.arrival]
-        entries = self._arrived(work, places, record.ended)
-        return self._forward_again(work, self._ready(work, following, entries, record))
-
     def _settle(
         self, work: Work, request: StoredRequest, outcome: _Outcome, error: BaseException | None = None
     ) -> None:
         following, also, record = outcome.following, outcome.also, outcome.record
-        places = [joins.place(target) for target in following.targets if target.arrival]
-        at_once = places if len(places) <= _ARRIVALS_AT_ONCE else []
+        at_once = arrivals_at_once(following)
         while True:
             change = None
             if following.is_end:
@@ -167,7 +148,7 @@ class Settlement:
                 break
             if commit.conflicts and commit.conflicts <= also.keys():
                 # Another node of the same branch failed first, and ended the branch.
-                also, following, places, at_once = {}, After(is_over=True), [], []
+                also, following, at_once = {}, After(is_over=True), []
                 continue
             faster = self._faster(work)
             if faster is None:
@@ -178,8 +159,7 @@ class Settlement:
             self._tell_end(work, change)
             self._closing.run(work, change)
             return
-        entries = commit.entries if at_once else self._arrived(work, places, record.ended)
-        self._forward(work, self._ready(work, following, entries, record))
+        self._following.begin(work, following, record, commit.entries if at_once else None)
 
     def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord, error: BaseException) -> None:
         number = work.message.attempt
@@ -309,117 +289,9 @@ class Settlement:
             return None
         if work.step.key in snapshot.entries or work.step.outcome in snapshot.entries:
             self._tell_refused(work, "another delivery was faster")
-            self.again(work, snapshot)
+            self._following.begin_again(work, snapshot)
             return None
         return request
-
-    def _after(self, work: Work, record: NodeRecord) -> After:
-        if not record.has_failed:
-            return plan.after(work.definition, work.step)
-        caught = plan.caught(work.definition, work.step)
-        return caught.after if caught is not None else After(is_over=True)
-
-    def _opened(self, work: Work, branches: split.Branches, which: Iterable[int], opened: float) -> list[Next]:
-        if not branches:
-            return [Next(Step(work.step.position, Phase.JOIN), None, opened)]
-        of = len(branches)
-        return [
-            Next(plan.branch(work.definition, work.step, branches[index][0], index, of), branches[index][1], opened)
-            for index in which
-        ]
-
-    def _unopened(self, work: Work, record: BranchesRecord) -> list[Next]:
-        branches = split.all_branches(work.ledger, record, work.step)
-        width = plan.start_width(work.definition, work.step, len(branches))
-        return self._opened(work, branches, range(width), record.ended)
-
-    def _arrived(self, work: Work, places: list[joins.Place], recorded: float) -> dict[str, bytes]:
-        """Record arrivals, which follow from the node's record and may be repeated by anybody; who has arrived."""
-        entries: dict[str, bytes] = {}
-        for first in range(0, len(places), _ARRIVALS_AT_ONCE):
-            some = places[first : first + _ARRIVALS_AT_ONCE]
-            put = {place.key: joins.stamp(recorded) for place in some}
-            entries.update(work.ledger.arrive(put, [place.group for place in some]).entries)
-        return entries
-
-    def _forward_again(self, work: Work, following: list[Next]) -> None:
-        missing = self._missing(work, following)
-        latest = self._parts.clock.now() - self._parts.repair_delay
-        if any(one.since > latest for one in missing):
-            # A double of a message that is being worked on looks the same as the repetition of one that got lost.
-            # Forwarding at once would multiply doubles at every level; waiting a moment tells the two apart.
-            raise TryAgainError(
-                f"What follows {str(work.step)!r} is not recorded yet.", retry_after=self._parts.repair_delay
-            )
-        self._forward(work, missing)
-
-    def _missing(self, work: Work, following: list[Next]) -> list[Next]:
-        """Those that have no outcome, that nobody is known to work on, and that do not wait for another attempt."""
-        if not following:
-            return []
-        keys = [
-            key
-            for step in (one.step for one in following)
-            for key in dict.fromkeys((step.key, step.outcome, step.lease, attempt_key(step, 1)))
-        ]
-        known = work.ledger.read(keys).entries
-        return [one for one in following if not self._is_seen_to(one.step, known)]
-
-    def _is_seen_to(self, step: Step, known: Mapping[str, bytes]) -> bool:
-        if step.key in known or (step.phase is Phase.SPLIT and step.outcome in known):
-            return True
-        if attempt_key(step, 1) in known:  # the next attempt has a timer
-            return True
-        return step.lease in known and self._parts.leases.left(known[step.lease], step.lease) > 0
-
-    def _ready(self, work: Work, following: After, entries: Mapping[str, bytes], record: NodeRecord) -> list[Next]:
-        """Those of the following steps that wait for nobody else."""
-        ready: list[Next] = []
-        for target in following.targets:
-            if target.arrival is None:
-                data = None if target.step.phase is Phase.JOIN else record.result
-                ready.append(Next(target.step, data, record.ended))
-            elif (since := self._complete(work, target, entries)) is not None:
-                ready.append(Next(target.step, None, since))
-        if following.next_branch is not None:
-            ready.append(self._held_back(work, following, record.ended))
-        return ready
-
-    def _complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> float | None:
-        """Since when all have arrived at a join; `None` if some have not."""
-        level, place = 0, joins.place(target)
-        while True:
-            group = [value for key, value in entries.items() if key.startswith(place.group)]
-            if len(group) < place.size:
-                return None
-            if place.is_top:
-                return joins.time_of(group)
-            level += 1
-            place = joins.place(target, level)
-            entries = work.ledger.arrive({place.key: joins.stamp(joins.time_of(group))}, [place.group]).entries
-
-    def _held_back(self, work: Work, following: After, recorded: float) -> Next:
-        opened, index = following.split, following.next_branch
-        assert opened is not None
-        assert index is not None
-        record = load(work.ledger.get(opened.key), BranchesRecord, opened.key)
-        option, value = split.read_branch(work.ledger, record, opened, index)
-        return Next(plan.branch(work.definition, opened, option, index, record.count), record.input or value, recorded)
-
-    def _forward(self, work: Work, following: list[Next]) -> None:
-        query, run = work.message.query, work.message.run
-        messages = [
-            Message(
-                work.request_id,
-                one.step,
-                query,
-                one.data,
-                run=run,
-                trace=work.reports.tell_of("execution_forward", one.step),
-            )
-            for one in following
-        ]
-        self._parts.send(work.ledger, messages)
 
 
 def _failed_record(work: Work, failure: Failure, now: float, kept: Kept) -> NodeRecord:

@@ -14,11 +14,11 @@ from faasflow.engine import joins, operations
 from faasflow.engine.context import Context
 from faasflow.engine.engine import Engine
 from faasflow.engine.executor import Executor
+from faasflow.engine.following import Following
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.plan import Target
-from faasflow.engine.settlement import Settlement
 from faasflow.engine.work import Work
 from faasflow.ports import Check, Create, Op, Outcome, Put
 from faasflow.stores.base import conflicts_of
@@ -71,7 +71,7 @@ class TrustingWork(Work):
         return super()._result(snapshot, key) if key in snapshot.entries else b""
 
 
-class CountingSettlement(Settlement):
+class CountingFollowing(Following):
     """Starts a join when enough have been counted."""
 
     def _complete(self, work: Work, target: Target, entries: Mapping[str, bytes]) -> float | None:
@@ -82,7 +82,7 @@ class CountingSettlement(Settlement):
 class CountingExecutor(Executor):
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self._settlement = CountingSettlement(parts, self._closing)
+        self._settlement._following = CountingFollowing(parts)
 
     def work(self, message: Message, context: Context, definition: graph.Definition) -> Work:
         work = super().work(message, context, definition)
