@@ -9,7 +9,8 @@ decided here by what stands in the ledger, in this order:
    longer than a moment.
 3. Settle the outcome (`settlement`): record it, the arrivals at the joins that it feeds and, after the last step, the
    end of the request in one transaction that requires the request to be as it was read.
-4. Forward what is ready (`following`). A join is ready when the arrivals, read back in the same transaction, are complete.
+4. Forward what is ready (`following`). A join is ready when the arrivals, read back in the same transaction, are
+   complete.
 
 A crash between any two lines leaves the message unacknowledged, or the ledger with everything that is needed to
 repeat what is missing, which the clock does. Nothing is removed before the end of the request.
