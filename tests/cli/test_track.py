@@ -246,11 +246,12 @@ def test_code_of_the_handler_that_failed_is_shown_with_its_lines(faasflow: Run, 
 
     assert result.exit_code == 1
     assert shown[3] == "check ✗ → { charge ·, pack · } → ship ·"
-    error, place, line, *values = shown[-5:]
+    error, place, line, *values = shown[-7:-2]
     assert error == "ValueError: there is nothing to order"
     assert re.fullmatch(rf'File "{site.folder}/checkout/handler.py", line \d+, in check', place)
     assert line == 'raise ValueError("there is nothing to order")'
     assert values == ["input (7 B):", "nothing"]
+    assert shown[-2:] == ["", "Go on from there: faasflow retry c-broken --flow checkout"]
 
 
 # What goes on

@@ -14,7 +14,8 @@ from werkzeug import Request, Response
 from faasflow.config import Settings
 from faasflow.engine.lifecycle import RequestState
 from faasflow.http import create_app
-from faasflow.runtime import Handler, build_engine
+from faasflow.runtime import Handler, SystemClock, build_engine
+from faasflow.runtime.ticker import Ticker
 from faasflow.transport.jetstream import JetStreamTransport
 from faasflow.transport.openfaas import OpenFaasTransport
 from tests.http.support import served
@@ -43,7 +44,8 @@ def define(flow: Any, context: Any) -> None:
 
 
 class Site:
-    """A flow with its stores in a file, the function that it calls, and the gateway before both, in this process."""
+    """A flow with its stores in a file, the function that it calls, and the gateway before both, in this process. Its
+    clock repeats what the server did not take."""
 
     def __init__(self, folder: Path, stream: Stream, url: str) -> None:
         self.url = url
@@ -52,6 +54,9 @@ class Site:
         self.transport = JetStreamTransport(OpenFaasTransport(self.url), stream.address, timeout=1.0)
         self.engine = build_engine(Handler(define=define), settings, transport=self.transport)
         self._app = create_app(self.engine, settings=settings)
+        self.clock = Ticker(interval=1.0, clock=SystemClock())
+        self.clock.add(self.engine)
+        self.clock.start()
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
         _, _, name, *path = environ["PATH_INFO"].split("/", 3)
@@ -96,6 +101,7 @@ def site(tmp_path: Path, own_stream: Stream) -> Iterator[Site]:
     with served(lambda environ, start_response: sites[0](environ, start_response), threads=32) as client:
         sites.append(Site(tmp_path, own_stream, f"http://127.0.0.1:{client.port}"))
         yield sites[0]
+        sites[0].clock.stop()
         sites[0].transport.close()
 
 
