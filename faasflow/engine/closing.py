@@ -179,7 +179,7 @@ class Closing:
                 raise
             except (Exception, SystemExit) as failed:
                 told.error = failed
-                failure = failure_of(_step(name), failed, attempt=1)
+                failure = _failure(name, failed, 1)
                 return NodeRecord(NodeState.FAILED, started, self._parts.clock.now(), failure=failure)
         return NodeRecord(NodeState.FINISHED, started, self._parts.clock.now(), result=result)
 
@@ -194,7 +194,7 @@ class Closing:
                 raise
             except FaasflowError as error:
                 told.error, told.why = error, f": {error}"
-                state, failure = NodeState.FAILED, failure_of(_step(name), error, attempt=number)
+                state, failure = NodeState.FAILED, _failure(name, error, number)
                 if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
                     told.state = NodeState.RETRYING
                     wait = CALLBACK_RETRY.wait(number, chance=self._parts.chance())
@@ -305,6 +305,10 @@ def closing_attempts(name: str, entries: Mapping[str, bytes]) -> Attempts:
 def is_closing(step: Step) -> bool:
     """Whether a step is one after the end. A node may have its name, and is never forwarded after the end."""
     return step.position.node.startswith((ON_FAILURE, FINALLY, CALLBACK))
+
+
+def _failure(name: str, error: BaseException, attempt: int) -> Failure:
+    return msgspec.structs.replace(failure_of(_step(name), error, attempt=attempt), node=name)
 
 
 def _step(name: str) -> Step:

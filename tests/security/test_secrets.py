@@ -106,3 +106,4 @@ def test_a_handler_of_the_end_that_fails_is_logged_without_what_it_says(caplog: 
     assert "$finally ended: FAILED with KeyError" in caplog.text
     assert SECRET not in caplog.text
     assert "KeyError" in told["failure"].traceback
+    assert told["failure"].node == "$finally"
