@@ -82,12 +82,12 @@ def wait(policy: Retry | None, error: BaseException, failed: int, *, chance: flo
 
 def failure_of(step: Step, error: BaseException, *, attempt: int, operation: str = "", index: int = -1) -> Failure:
     """What is recorded of an error."""
-    text = "".join(traceback.format_exception(error))
+    text = _sound("".join(traceback.format_exception(error)))
     code = error.code if isinstance(error, CallError) else 0
     return Failure(
         node=step.position.path,
         error_type=type(error).__name__,
-        message=str(error)[:_LONGEST_MESSAGE],
+        message=_message(error)[:_LONGEST_MESSAGE],
         operation=operation,
         attempt=attempt,
         traceback=text[-_LONGEST_TRACEBACK:],
@@ -96,3 +96,15 @@ def failure_of(step: Step, error: BaseException, *, attempt: int, operation: str
         code=code,
         is_open=isinstance(error, TransportError | NodeTimeoutError) or code in _OPEN_CODES,
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _sound(str(error))
+    except Exception as broken:  # that of the handler's own class
+        return f"(str() of it failed with {type(broken).__name__})"
+
+
+def _sound(text: str) -> str:
+    """`text` as it can be stored: the name of a file may hold what is no text."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -28,6 +28,7 @@ What = Literal[
 ]
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _LONGEST_HEADERS = 4096
 
 
@@ -93,6 +94,8 @@ def _sound(headers: Mapping[Any, Any]) -> dict[str, str]:
     length = 0
     for name, value in headers.items():
         if not (isinstance(name, str) and isinstance(value, str) and _HEADER_NAME.fullmatch(name)):
+            continue
+        if _NO_TEXT.search(value):
             continue
         length += len(name) + len(value)
         if length <= _LONGEST_HEADERS:

@@ -28,7 +28,7 @@ from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, Node
 from faasflow.engine.reports import What
 from faasflow.engine.timers import forward_timer
 from faasflow.engine.work import Work
-from faasflow.errors import DefinitionChangedError, DefinitionError
+from faasflow.errors import CallError, DefinitionChangedError, DefinitionError
 
 logger = logging.getLogger(__name__)
 _LONGEST_OUTPUT = 64 * 1024
@@ -184,7 +184,8 @@ class Settlement:
         """What a failed operation worked on, and the beginning of what it was answered, for people to look at."""
         if failed.data is None:
             return None, None
-        path, answer = work.step.position.path, getattr(failed.error, "body", b"")
+        # An exception of the handler's own may have a `body` that is anything.
+        path, answer = work.step.position.path, failed.error.body if isinstance(failed.error, CallError) else b""
         output = work.payloads.store(f"output/{path}", answer[:_LONGEST_OUTPUT]) if answer else None
         return work.payloads.store(f"failed/{path}", failed.data), output
 

@@ -482,3 +482,34 @@ def test_doubles_of_early_branches_leave_a_join_alone_that_is_just_starting(widt
     tester.engine.deliver(id, branches[0].body)
 
     assert (joins, at_once, len(pending)) == (1, 1, 2)
+
+
+class Odd(Exception):
+    """An exception as other libraries have them: with a `body` that is no body of an answer."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("odd")
+        self.body = body
+
+
+class Unspeakable(Exception):
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Odd("text"), Odd({"code": 5}), Odd(5), FileNotFoundError(2, "No such file", "caf\udce9"), Unspeakable()],
+    ids=["text", "object", "number", "file", "no-text"],
+)
+def test_a_node_fails_whatever_its_exception_is_made_of(error: Exception) -> None:
+    def fail(data: bytes) -> bytes:
+        raise error
+
+    outcome = FlowTester(chain("first", "second", work=fail)).run(b"x")
+
+    assert (outcome.state, outcome.ran) == (RequestState.FAILED, ["first"])
+    assert outcome.failure is not None
+    assert outcome.failure.error_type == type(error).__name__

@@ -236,7 +236,7 @@ class Talkative(EventHandler):
     """Sends along what cannot be sent."""
 
     def report_execution_forward(self, event: Event) -> None:
-        event.headers.update({"a header": "x", "big": "x" * 100_000, "number": 7, "": ""})  # type: ignore[dict-item]
+        event.headers.update({"a header": "x", "big": "x" * 100_000, "number": 7, "": "", "no-text": "\ud800"})  # type: ignore[dict-item]
 
     report_operation_start = report_execution_forward
 
