@@ -121,13 +121,13 @@ def stop(context: click.Context, remote: Remote, order: _Order) -> None:
     """End each REQUEST. Nothing more of it starts, and what running nodes come to is refused. It cannot go on.
 
     Ends with 1 if a request could not be stopped: it has ended by itself, or no flow knows it. With --all those that
-    run or are paused are stopped; without a filter it does nothing.
+    run or are paused are stopped; without a filter it is refused.
 
     \b
     Examples:
       faasflow stop order-1 order-2 --flow orders
       faasflow stop --all --flow orders --before 2h --dry-run
-      faasflow stop --all --state PAUSED
+      faasflow stop --all --state paused
     """
     _steer(context, remote, order, Command.STOP)
 

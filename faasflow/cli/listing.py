@@ -45,7 +45,7 @@ def list_(
     Examples:
       faasflow list
       faasflow list greet --limit 5
-      faasflow list greet --state FAILED --state STOPPED --since 2d
+      faasflow list greet --state failed --state stopped --since 2d
     """
     _check_use(flow, selection, limit, is_all)
     if flow is None:
