@@ -6,6 +6,7 @@ of that time are shown, but those that carry the id of another request.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ BEFORE, AFTER = 0.25, 1.0
 """Seconds by which a line may be earlier or later than what it is about: clocks differ, and lines take their time."""
 
 _REQUEST = re.compile(r"""\brequest(?:=|"\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,}]+)""")
-
-
-_FIELDS = re.compile(r"\b(?:flow|request|node|attempt)=(?:\"(?:[^\"\\]|\\.)*\"|\S+) ?")
+_VALUE = r'("(?:[^"\\]|\\.)*"|\S+)'
+_FIELDS = re.compile(rf"\bflow={_VALUE} request={_VALUE} (?:node={_VALUE} (?:attempt=\d+ )?)?")
+"""How a line of a flow begins, behind its level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,45 @@ def lines_in(remote: Remote, name: str, window: Window) -> list[LogLine]:
 def own_lines(lines: Sequence[LogLine], request_id: str, *, node: str = "") -> list[LogLine]:
     """Those that carry the id of a request, and of these the ones that name `node` if any does; where none carries the
     id, all that carry no other one's."""
-    own = _naming(request_id, lines)
+    whole = re.compile(rf"(?<![\w-]){re.escape(request_id)}(?![\w-])")
+    marks = [(line, _mark(line.text)) for line in lines]
+    own = [(line, mark) for line, mark in marks if (mark[0] == request_id if mark else whole.search(line.text))]
     if own:
-        return (_naming(node, own) if node else []) or own
+        named = [line for line, mark in own if node and mark and mark[1] == node]
+        return named or [line for line, _ in own]
     return [line for line in lines if not _REQUEST.search(line.text)]
 
 
 def without_fields(text: str) -> str:
     """A line of a flow without the fields that say what it belongs to."""
-    return _FIELDS.sub("", text)
+    return _FIELDS.sub("", text, count=1)
 
 
-def _naming(word: str, lines: Sequence[LogLine]) -> list[LogLine]:
-    whole = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
-    return [line for line in lines if whole.search(line.text)]
+def _mark(text: str) -> tuple[str, str] | None:
+    """Request and node that a line of a flow is marked with; `None` for one that is not, or not so."""
+    if "{" in text and (mark := _json_mark(text[text.index("{") :])):
+        return mark
+    found = _FIELDS.search(text)
+    return (_unquoted(found[2]), _unquoted(found[3] or "")) if found else None
+
+
+def _json_mark(text: str) -> tuple[str, str] | None:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return (
+        (str(row["request"]), str(row.get("node", "")))
+        if isinstance(row, dict) and "flow" in row and "request" in row
+        else None
+    )
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return str(json.loads(value)) if value.startswith('"') else value
+    except ValueError:
+        return value
 
 
 def merged(remote: Remote, names: Iterable[str], window: Window) -> tuple[list[LogLine], list[FaasflowError]]:

@@ -18,6 +18,8 @@ from werkzeug import Request, Response
 from faasflow.cli.remote import LogLine
 from faasflow.cli.request_logs import own_lines, without_fields
 from faasflow.local import Gateway, load_stack
+from faasflow.logs.form import Entry, as_json, as_text
+from faasflow.scope import Scope
 from tests.cli.support import CHAIN, SHOUT, Project, Terminal
 from tests.support import free_port, wait_until
 
@@ -225,13 +227,33 @@ def test_without_any_id_the_time_tells_but_lines_of_others_are_left_out() -> Non
 
 
 def test_of_lines_that_name_nodes_those_of_the_node_are_shown() -> None:
-    lines = [line("request=r node=a x"), line("request=r node=ab y"), line("request=r z")]
+    lines = [line(f"INFO flow=f request=r {rest}") for rest in ("node=a x", "node=ab a", "node=a/b y", "z")]
 
-    assert [one.text for one in own_lines(lines, "r", node="a")] == ["request=r node=a x"]
-    assert len(own_lines(lines, "r", node="c")) == 3
+    assert own_lines(lines, "r", node="a") == lines[:1]
+    assert own_lines(lines, "r", node="c") == lines
+
+
+@pytest.mark.parametrize("form", [as_text, as_json])
+@pytest.mark.parametrize(
+    ("own", "other"), [("1", "2"), ("order", "order.1"), ('a"b', "a"), ("a\\b", "b"), ("ü/1 x", "x")]
+)
+def test_lines_that_a_flow_marked_are_told_apart_whatever_ids_are_like(
+    form: Callable[[Entry], str], own: str, other: str
+) -> None:
+    marks = [Scope("f", own, "a", 1), Scope("f", own), Scope("f", other, "a", 1)]
+    texts = [f"request={own}, attempt 1 of order {own}", "mine", f"after {own}"]
+    entries = [
+        Entry(time=1.0, level="INFO", logger="shop", message=text, scope=mark)
+        for mark, text in zip(marks, texts, strict=True)
+    ]
+    lines = [line(form(entry).rstrip()) for entry in entries]
+
+    assert own_lines(lines, own) == lines[:2]
+    assert own_lines(lines, own, node="a") == lines[:1]
 
 
 def test_what_says_to_whom_a_line_belongs_can_be_left_out() -> None:
-    assert (
-        without_fields('INFO flow=f request="r 1" node=a/b@c attempt=2 shop: sold 3=three') == "INFO shop: sold 3=three"
-    )
+    said = without_fields('INFO flow=f request="r 1" node=a/b@c attempt=2 shop: sold request=3 to node=x')
+
+    assert said == "INFO shop: sold request=3 to node=x"
+    assert without_fields("GET /x?request=5&node=3 ok") == "GET /x?request=5&node=3 ok"
