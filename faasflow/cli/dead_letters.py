@@ -118,7 +118,7 @@ def _read(remote: Remote, flow: str, limit: int | None) -> Iterator[DeadLetter]:
     read = 0
     while limit is None or read < limit:
         query = urlencode({"limit": size, **({"after": after} if after else {})})
-        rows = story_of(remote.read(flow, "/flow/dead-letters", query=query))["dead_letters"]
+        rows = story_of(remote.read(flow, "/flow/dead-letters", query=query), of="dead_letters")["dead_letters"]
         yield from (DeadLetter.from_row(flow, row) for row in rows)
         if len(rows) < size:
             return

@@ -53,7 +53,7 @@ def logs(
       faasflow logs weather-report --tail 50 --follow
       faasflow logs --request cv6bo1rkf1nc73a2dmv0
     """
-    begin = time.time() - since if since is not None else None
+    begin = max(0.0, time.time() - since) if since is not None else None
     if request is None:
         if name is None:
             raise click.UsageError("Name a function or flow, or a request with --request.")

@@ -20,7 +20,7 @@ import yaml
 from requests.structures import CaseInsensitiveDict
 
 from faasflow.config import parse_time
-from faasflow.errors import ConfigError, FaasflowError, TransportError
+from faasflow.errors import BadRequestError, ConfigError, FaasflowError, TransportError
 
 REQUEST_ID = "X-Faas-Flow-Reqid"
 STATE = "X-Faas-Flow-State"
@@ -189,7 +189,12 @@ def is_flow(described: Mapping[str, Any]) -> bool:
 
 
 def story_path(request_id: str) -> str:
-    """Where a flow tells all that it recorded of a request."""
+    """Where a flow tells all that it recorded of a request. `BadRequestError` for an id that a path cannot hold."""
+    if request_id in (".", ".."):  # what sends the path would take it for a folder, and ask for something else
+        raise BadRequestError(
+            f"Request {request_id!r} has no path.",
+            hint=f"Its flow knows it in a query only, such as ?state={request_id}",
+        )
     return f"/flow/{quote(request_id, safe='')}"
 
 
@@ -215,10 +220,10 @@ def checked(answer: requests.Response) -> requests.Response:
     raise RemoteError(f"{url.path} answered {answer.status_code}: {text or 'nothing'}", code=answer.status_code)
 
 
-def story_of(answer: requests.Response) -> dict[str, Any]:
-    """The JSON object of an answer; `RemoteError` if it holds none, as where the function is no flow."""
+def story_of(answer: requests.Response, *, of: str = "state") -> dict[str, Any]:
+    """The JSON object of an answer; `RemoteError` if it holds none with `of`, as where the function is no flow."""
     found = _json(answer)
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or of not in found:
         path = urlsplit(answer.url).path
         raise RemoteError(f"{path} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
     return found

@@ -79,7 +79,7 @@ def requests_of(
     after, left = "", limit
     while left is None or left > 0:
         size = _PAGE if left is None else min(left, _PAGE)
-        page = story_of(remote.read(flow, "/flow", query=selection.query(limit=size, after=after)))
+        page = story_of(remote.read(flow, "/flow", query=selection.query(limit=size, after=after)), of="requests")
         yield from page["requests"]
         after, left = page.get("next") or "", None if left is None else left - len(page["requests"])
         if not after:

@@ -73,7 +73,7 @@ class _Round:
 def _tick(remote: Remote, flow: str) -> list[int]:
     from faasflow.cli.remote import story_of
 
-    counts = story_of(remote.post(flow, "/flow/tick", timeout=_TIMEOUT))
+    counts = story_of(remote.post(flow, "/flow/tick", timeout=_TIMEOUT), of=_COUNTS[0])
     return [int(counts.get(name) or 0) for name in _COUNTS]
 
 

@@ -48,4 +48,4 @@ def is_pending(answer: requests.Response) -> bool:
 
 def wish(seconds: float) -> str:
     """What asks a flow, in the header `Prefer`, to wait before it answers."""
-    return f"wait={min(math.ceil(seconds), _LONGEST_LOOK)}"
+    return f"wait={math.ceil(min(seconds, _LONGEST_LOOK))}"

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -188,6 +188,55 @@ def test_a_function_that_is_no_flow_has_no_requests(
 
     assert result.exit_code == 1
     assert "/function/shout/flow did not answer as a flow does." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("track", "r-1", "--flow", "plain"),
+        ("track", "r-1", "--flow", "plain", "--watch"),
+        ("logs", "plain", "--request", "r-1"),
+        ("list", "plain"),
+        ("stop", "--all", "--flow", "plain"),
+        ("stop", "--dry-run", "r-1", "--flow", "plain"),
+        ("dead-letters", "plain"),
+        ("tick", "plain"),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_function_that_answers_with_json_of_its_own_is_no_flow(
+    faasflow: Run, elsewhere: HTTPServer, arguments: Sequence[str]
+) -> None:
+    elsewhere.expect_request(re.compile("/function/plain/.*")).respond_with_json({"temperature": 21})
+    result = faasflow(*arguments)
+
+    assert result.exit_code == 1
+    assert "did not answer as a flow does." in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("track",), ("result",), ("stop",), ("logs", "plain", "--request")],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("id", [".", ".."])
+def test_an_id_that_is_a_folder_in_a_path_asks_for_nothing_else(
+    faasflow: Run, elsewhere: HTTPServer, arguments: Sequence[str], id: str
+) -> None:
+    result = faasflow(*arguments, id, *([] if "plain" in arguments else ["--flow", "plain"]))
+
+    assert (result.exit_code, elsewhere.log) == (1, [])
+    assert f"Request {id!r} has no path." in result.stderr
+
+
+def test_times_of_any_length_are_fine(faasflow: Run, elsewhere: HTTPServer) -> None:
+    elsewhere.expect_request("/system/logs").respond_with_data()
+    elsewhere.expect_request("/function/plain/flow/r-1/result").respond_with_data(
+        "done", headers={"X-Faas-Flow-State": "FINISHED"}
+    )
+
+    assert faasflow("logs", "plain", "--since", "1000000d").exit_code == 0
+    assert faasflow("result", "r-1", "--flow", "plain", "--wait", "9" * 400).stdout == "done"
 
 
 def test_a_flow_that_wants_signatures_is_called_listed_and_asked_with_one(
