@@ -7,6 +7,7 @@ libraries that are used here only what is wrong is let through, since some of th
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -32,8 +33,8 @@ def configured(level: LogLevel, form: LogFormat) -> Iterator[None]:
     """Within a `with` the records of `logging`, from `level` on, and what is written to `sys.stdout` and `sys.stderr`
     come out in `form`: records on standard error, prints where they were meant to go."""
     output = Output(
-        sys.stdout,
-        sys.stderr,
+        sys.stdout or _nowhere(),
+        sys.stderr or _nowhere(),
         form=as_json if form is LogFormat.JSON else as_text,
         marks_all=form is LogFormat.JSON,
     )
@@ -45,6 +46,11 @@ def configured(level: LogLevel, form: LogFormat) -> Iterator[None]:
         finally:
             logging.root.removeHandler(handler)
             output.close()
+
+
+def _nowhere() -> TextIO:
+    """Stands in for a stream that the process was started without. Python prints nothing there, and raises nothing."""
+    return open(os.devnull, "w", encoding="utf-8")
 
 
 class _Handler(logging.Handler):

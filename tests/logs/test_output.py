@@ -201,6 +201,20 @@ def test_the_stream_answers_like_the_one_it_stands_for(tmp_path: Path) -> None:
     assert file.read_text() == "\\xe4\na\nb\n"
 
 
+@pytest.mark.parametrize("form", [TEXT, LogFormat.JSON])
+def test_a_process_without_standard_streams_prints_and_logs_nowhere(
+    form: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with logs.configured(LogLevel.INFO, form):
+        print("printed", flush=True)
+        print("in pieces", end="", file=sys.stderr)
+        logging.getLogger("shop").info("logged")
+
+    assert (sys.stdout, sys.stderr) == (None, None)
+
+
 def test_records_are_marked_and_those_below_the_level_are_left_out() -> None:
     with written(JSON) as log:
         mine = logging.getLogger("mine")
