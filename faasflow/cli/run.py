@@ -37,7 +37,12 @@ DEFAULT_TIMEOUT = "10m"
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep queue and stores in this folder (default: a temporary one, removed at the end).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the request with its result and nodes as JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write the request with its result and nodes as JSON; result_encoding is json, text or base64.",
+)
 @click.pass_context
 def run(
     context: click.Context,
