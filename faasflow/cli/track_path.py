@@ -123,12 +123,10 @@ class _Writer:
 
     def _branches(self, path: str) -> list[str]:
         """The DAGs inside of a node, as they are named in `_groups`."""
-        return [
-            group for group in self._groups if group.startswith((f"{path}/", f"{path}=")) and self._is_own(group, path)
-        ]
+        return [group for group in self._groups if self._is_own(group, path)]
 
     def _is_own(self, group: str, path: str) -> bool:
-        return "/" not in group[len(path) + 1 : -1]
+        return group == f"{path}/" or (group.startswith(f"{path}=") and "/" not in group[len(path) : -1])
 
     def _is_lively(self, group: str) -> bool:
         """Whether anything happens in a branch, or went wrong there."""
@@ -202,15 +200,14 @@ def _ordered(nodes: Sequence[str], before: Mapping[str, Iterable[str]]) -> list[
     """The nodes in an order in which each comes behind those before it; else that in which they were given."""
     order: dict[str, None] = {}
 
-    def add(node: str) -> None:
-        for one in before[node]:
-            if one not in order:
-                add(one)
-        order[node] = None
-
     for node in nodes:
-        if node not in order:
-            add(node)
+        left = [node]  # no recursion: a chain may be longer than that can be deep
+        while left:
+            first = next((one for one in before[left[-1]] if one not in order), None)
+            if first is None:
+                order[left.pop()] = None
+            else:
+                left.append(first)
     return list(order)
 
 

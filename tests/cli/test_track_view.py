@@ -14,6 +14,7 @@ from faasflow.cli.track_path import arranged, path_lines
 from faasflow.cli.track_rows import failing, node_rows
 from faasflow.cli.track_view import Close, Excerpt, Log, failure_lines, overview_lines, size_text, way_out_lines
 from faasflow.engine.lifecycle import RequestState
+from faasflow.engine.payload import Payload
 from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, LeaseRecord, NodeRecord, RequestRecord, dump
 from faasflow.engine.story import tell
 from faasflow.testing import FlowTester
@@ -261,6 +262,34 @@ def joined(flow, context) -> None:
     for name in "ab":
         dag.edge("start", name)
         dag.edge(name, "join")
+
+
+def test_branches_in_branches_stand_where_they_are_opened_and_nowhere_else() -> None:
+    def define(flow, context):
+        outer = flow.dag().foreach_branch("outer", lambda data: {}, aggregator=len)
+        outer.foreach_branch("inner", lambda data: {}, aggregator=len).node("deep").modify(bytes)
+        outer.conditional_branch("case", ["a"], lambda data: [], aggregator=len)["a"].node("chosen").modify(bytes)
+        outer.edge("inner", "case")
+
+    entries = {
+        "branches/outer": split(2),
+        "branches/outer/inner@1": split(1),
+        "branches/outer/inner@2": split(1),
+        "node/outer/inner/deep@1/1": node(),
+        "node/outer/inner@1": node(),
+        "branches/outer/case@1": split(1, branches=(("a", Payload()),), input=Payload()),
+    }
+
+    path = path_of(story(define, entries, now=2.0))
+
+    assert path == "outer ▸ 0/2 [ inner ▸ 1/2 [ deep ▸ 1/2 ] → case ▸ [ chosen ▸ ] ]"
+
+
+def test_a_chain_of_any_length_is_shown_however_it_was_declared() -> None:
+    names = [f"n{number}" for number in range(1500)]
+    before = dict(zip(names, [(), *([name] for name in names)], strict=False))
+
+    assert list(arranged(names[::-1], before).items) == names
 
 
 def test_what_waits_says_for_what_and_until_when() -> None:
