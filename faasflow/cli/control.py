@@ -257,13 +257,13 @@ def _looked_at(remote: Remote, command: Command, row: dict[str, Any]) -> dict[st
 
 
 def _carry_out(remote: Remote, command: Command, rows: Sequence[dict[str, Any]], report: _Report) -> None:
-    from faasflow.cli.remote import RemoteError, story_path
+    from faasflow.cli.remote import RemoteError
 
     report.total = report.total or len(rows)
     for row in counted(rows):
         flow, id = row["flow"], row["request_id"]
         try:
-            report.succeed(row, remote.post(flow, f"{story_path(id)}/{command}").text.strip())
+            report.succeed(row, _told(remote, flow, id, command))
         except RemoteError as error:
             if report.order.is_all and error.code in _GONE:
                 report.pass_over(row, error)
@@ -271,3 +271,14 @@ def _carry_out(remote: Remote, command: Command, rows: Sequence[dict[str, Any]],
                 report.fail(flow, id, error)
         except FaasflowError as error:
             report.fail(flow, id, error)
+
+
+def _told(remote: Remote, flow: str, request_id: str, command: Command) -> str:
+    """What a flow says when it has done it; `RemoteError` for what another function may answer to anything."""
+    from faasflow.cli.remote import RemoteError, story_path
+
+    answer = remote.post(flow, f"{story_path(request_id)}/{command}")
+    said = answer.text.strip()
+    if not said.startswith("Successfully"):
+        raise RemoteError(f"{flow!r} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
+    return said

@@ -92,8 +92,12 @@ def state(context: click.Context, remote: Remote, flow: str, request: str) -> No
     """
     from urllib.parse import urlencode
 
+    from faasflow.cli.remote import RemoteError
+
     answer = remote.read(flow, query=urlencode({"state": request}))
     word = answer.text.strip()
+    if word not in RequestState.__members__:
+        raise RemoteError(f"{flow!r} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
     show(word)
     if word in _UNSUCCESSFUL:
         context.exit(FAILED)

@@ -84,7 +84,8 @@ def track(
 
 @dataclass(slots=True)
 class Tracked:
-    """A request, and how to get at what is known of it. `reasons` collects why logs could not be had."""
+    """A request, and how to get at what is known of it. `reasons` collects why values and
+    logs could not be had."""
 
     remote: Remote
     flow: str
@@ -113,13 +114,19 @@ class Tracked:
         parts = [part for part in ("input", "output") if record.get(f"{part}_size") is not None]
         if record["state"] == "FINISHED":
             parts.append("result")
-        values = {part: self._excerpt(record["path"], part) for part in parts}
-        return Close(record, {_SHOWN[part]: value for part, value in values.items()}, self._logs(record, story))
+        values = {_SHOWN[part]: self._excerpt(record["path"], part) for part in parts}
+        had = {part: value for part, value in values.items() if value is not None}
+        return Close(record, had, self._logs(record, story))
 
-    def _excerpt(self, node: str, part: str) -> Excerpt:
+    def _excerpt(self, node: str, part: str) -> Excerpt | None:
+        """The beginning of a value; `None` if it cannot be had (any more), as while the data store is away."""
         from faasflow.cli.track_view import EXCERPT_BYTES, Excerpt
 
-        data = self.value(node, part)
+        try:
+            data = self.value(node, part)
+        except FaasflowError as error:
+            self.reasons[f"A value is missing: {error.message}"] = error
+            return None
         return Excerpt(data[:EXCERPT_BYTES], len(data))
 
     def _logs(self, record: Record, story: Story) -> list[Log]:
@@ -139,7 +146,7 @@ class Tracked:
         try:
             lines = lines_in(self.remote, name, window)
         except FaasflowError as error:
-            self.reasons[error.message] = error
+            self.reasons[f"Logs are missing: {error.message}"] = error
             return None
         return Log(name, [(line.time, without_fields(line.text)) for line in lines])
 
@@ -224,7 +231,7 @@ def _records(story: Story, node: str) -> tuple[str, list[Record]]:
     inner = [one for row in rows for one in row.get("failures", ())]
     places = [place["path"] for place in story["graph"] or ()]
     paths = dict.fromkeys([*(row["path"] for row in [*rows, *inner]), *places])
-    path = next((one for one in paths if node in (one, name_of(one))), None)
+    path = node if node in paths else next((one for one in paths if node == name_of(one)), None)
     if path is None:
         close = difflib.get_close_matches(node, [name_of(one) for one in paths], 3, 0.5)
         hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "The table of the request has the names."
@@ -296,8 +303,8 @@ def _show_lines(lines: Sequence[str]) -> None:
 
 
 def _note_reasons(tracked: Tracked) -> None:
-    for error in tracked.reasons.values():
-        note(f"Logs are missing: {error.message}" + (f" {error.hint}" if error.hint else ""))
+    for reason, error in tracked.reasons.items():
+        note(reason + (f" {error.hint}" if error.hint else ""))
 
 
 _SHOWN = {"input": "input", "output": "output", "result": "output"}

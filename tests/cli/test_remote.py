@@ -199,6 +199,8 @@ def test_a_function_that_is_no_flow_has_no_requests(
         ("list", "plain"),
         ("stop", "--all", "--flow", "plain"),
         ("stop", "--dry-run", "r-1", "--flow", "plain"),
+        ("stop", "r-1", "--flow", "plain"),
+        ("state", "plain", "r-1"),
         ("dead-letters", "plain"),
         ("tick", "plain"),
     ],

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import requests
 import yaml
@@ -16,6 +17,7 @@ from pytest_httpserver import HTTPServer
 
 from faasflow.cli import main
 from faasflow.local import Gateway, load_stack
+from faasflow.testing import FlowTester
 from tests.cli.support import ROOT, Project, Terminal
 from tests.support import free_port, wait_until
 
@@ -418,6 +420,43 @@ def test_logs_that_cannot_be_had_are_a_note_and_no_error(
     assert result.stderr.startswith("Logs are missing: ")
     assert ("faas-cli login" in result.stderr) is (status == 401)
     assert result.stderr.count("\n") == 1
+
+
+def test_values_that_cannot_be_had_now_are_a_note_and_the_error_is_told_all_the_same(
+    faasflow: Run, site: Site, httpserver: HTTPServer
+) -> None:
+    site.start("checkout", "c-away", "nothing")
+    site.wait_for("checkout", "c-away", {"": "FAILED"})
+    at, away = "/function/checkout/flow/c-away", {"error": "The data store cannot be reached.", "request_id": "c-away"}
+    httpserver.expect_request(at).respond_with_json(site.story("checkout", "c-away"))
+    httpserver.expect_request(f"{at}/data").respond_with_json(away, status=503)
+    httpserver.expect_request("/system/logs").respond_with_data("")
+    asked = ["track", "c-away", "--flow", "checkout", "--gateway", httpserver.url_for("")]
+    people, machines = faasflow(*asked), faasflow(*asked, "--json")
+
+    assert (people.exit_code, machines.exit_code) == (1, 1)
+    assert "ValueError: there is nothing to order" in people.stdout
+    assert people.stderr == "A value is missing: The data store cannot be reached.\n"
+    assert json.loads(machines.stdout)["notes"] == [away["error"]]
+
+
+def test_a_node_with_the_name_of_a_closing_step_is_found_by_its_own_path(faasflow: Run, httpserver: HTTPServer) -> None:
+    def define(flow, context):
+        flow.dag().node("finally").modify(bytes.upper)
+        flow.finally_(lambda state: None)
+
+    tester = FlowTester(define)
+    id = tester.run(b"x").request_id
+    httpserver.expect_request(f"/function/f/flow/{id}").respond_with_json(
+        json.loads(msgspec.json.encode(tester.engine.story(id)))
+    )
+    httpserver.expect_request(f"/function/f/flow/{id}/data").respond_with_data(b"X")
+    shown = [
+        faasflow("track", id, "--flow", "f", "--gateway", httpserver.url_for(""), "--no-logs", "--json", "--node", node)
+        for node in ("finally", "$finally")
+    ]
+
+    assert [json.loads(one.stdout)["node"] for one in shown] == ["finally", "$finally"]
 
 
 def test_help_shows_how(faasflow: Run) -> None:
