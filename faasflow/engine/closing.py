@@ -32,6 +32,7 @@ from faasflow.engine.work import Work
 from faasflow.errors import (
     CallError,
     CallTimeoutError,
+    DefinitionChangedError,
     FaasflowError,
     KeyNotFoundError,
     StoreUnavailableError,
@@ -161,9 +162,11 @@ class Closing:
         context._bind(work.ledger, work.payloads, definition, root)
         context.node, context.node_input, context.state = "", {}, record.state.outcome
         if name.startswith(FINALLY):
-            assert definition.finally_ is not None
+            if definition.finally_ is None:
+                raise _gone("finally_")
             return lambda: encode(definition.finally_(record.state.outcome), "finally_")  # type: ignore[misc]
-        assert definition.on_failure is not None
+        if definition.on_failure is None:
+            raise _gone("on_failure")
         assert record.failure is not None
         reason = node_error(record.failure, error)
         return lambda: encode(definition.on_failure(reason), "on_failure")  # type: ignore[misc]
@@ -171,9 +174,9 @@ class Closing:
     def _outcome(
         self, work: Work, record: RequestRecord, name: str, error: BaseException | None, started: float
     ) -> NodeRecord:
-        handler = self._handler(work, record, name, error)
         with self._told(work, record, name, 1) as told:
             try:
+                handler = self._handler(work, record, name, error)
                 result = work.payloads.store(f"result/{name}", handler())
             except (StoreUnavailableError, TryAgainError):
                 raise
@@ -289,6 +292,10 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
         "hint": failure.hint,
     }
     return msgspec.json.encode(body)
+
+
+def _gone(what: str) -> DefinitionChangedError:
+    return DefinitionChangedError(f"The flow was changed after this request had ended: it has no {what} any more.")
 
 
 def _callback(request_id: str, record: RequestRecord) -> str:

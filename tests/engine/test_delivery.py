@@ -16,6 +16,7 @@ from faasflow.errors import (
     NoAnswerError,
     RequestConflictError,
     RequestNotFoundError,
+    StoreUnavailableError,
     TryAgainError,
 )
 from faasflow.stores import open_data_store, open_state_store
@@ -513,3 +514,31 @@ def test_a_node_fails_whatever_its_exception_is_made_of(error: Exception) -> Non
     assert (outcome.state, outcome.ran) == (RequestState.FAILED, ["first"])
     assert outcome.failure is not None
     assert outcome.failure.error_type == type(error).__name__
+
+
+def test_what_was_to_run_after_the_end_and_is_gone_from_the_flow_is_not_tried_for_ever() -> None:
+    deployed = ["on_failure", "finally_"]
+
+    def away(_: object) -> None:
+        raise StoreUnavailableError("The store is away.")
+
+    def define(flow, context):
+        chain("first", "second", work=lambda data: 1 / 0)(flow, context)
+        for name in deployed:
+            getattr(flow, name)(away)
+
+    tester = FlowTester(define)
+    id = tester.engine.start(b"x").request_id
+    message = tester.transport.pending.popleft()
+    with pytest.raises(StoreUnavailableError):
+        tester.engine.deliver(id, message.body)
+    deployed.clear()
+    tester.clock.sleep(60.0)
+    tester.engine.deliver(id, message.body)
+    closed = {row["path"]: row["failure"] for row in tester.engine.story(id)["nodes"] if row["path"].startswith("$")}
+
+    assert {path: failure.error_type for path, failure in closed.items()} == {
+        "$on_failure": "DefinitionChangedError",
+        "$finally": "DefinitionChangedError",
+    }
+    assert "it has no on_failure any more" in closed["$on_failure"].message
