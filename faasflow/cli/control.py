@@ -39,14 +39,16 @@ class _Order:
     as_json: bool
 
     def check(self, command: Command) -> None:
-        """A misuse if it contradicts itself, or would stop whatever there is."""
+        """A misuse if it contradicts itself, or would pause or stop whatever there is."""
         if bool(self.requests) == self.is_all:
             raise click.UsageError("Name a REQUEST or several, or ask for --all that the options fit.")
         if not self.is_all and not self.selection.is_all:
             raise click.UsageError("--state, --since and --before choose among --all requests, not for a REQUEST.")
-        if command is Command.STOP and self.is_all and not self.flow and self.selection.is_all and not self.is_dry:
+        is_everything = self.is_all and not self.flow and self.selection.is_all
+        if is_everything and command is not Command.RESUME and not self.is_dry:
             raise click.UsageError(
-                "This would stop every request of every flow. Say which with --flow, --state, --since or --before."
+                f"This would {command} every request of every flow. "
+                "Say which with --flow, --state, --since or --before."
             )
 
 
@@ -89,6 +91,7 @@ def pause(context: click.Context, remote: Remote, order: _Order) -> None:
     """Let each REQUEST start no further node, until it is resumed. Nodes that run come to their end.
 
     Ends with 1 if a request could not be paused: it has ended, or no flow knows it. To pause a paused one is fine.
+    --all without a filter is refused.
 
     \b
     Examples:

@@ -31,6 +31,7 @@ _LOG_TIMEOUT = 30.0
 _LONGEST_EXCERPT = 500
 _LOGIN_FILE = "config.yml"
 _FLOW_LABEL = "faas-flow"
+_SIGN = "Sign it with the flow's secret faasflow-hmac-secret: --key-file FILE."
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -214,7 +215,8 @@ def checked(answer: requests.Response) -> requests.Response:
         return answer
     said = _json(answer)
     if isinstance(said, dict) and "error" in said:
-        raise RemoteError(str(said["error"]), code=answer.status_code, hint=str(said.get("hint") or ""))
+        hint = _SIGN if answer.status_code == 401 else str(said.get("hint") or "")
+        raise RemoteError(str(said["error"]), code=answer.status_code, hint=hint)
     text = answer.content[:_LONGEST_EXCERPT].decode("utf-8", "replace").strip()
     url = urlsplit(answer.url)
     raise RemoteError(f"{url.path} answered {answer.status_code}: {text or 'nothing'}", code=answer.status_code)

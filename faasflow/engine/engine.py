@@ -231,6 +231,7 @@ class Engine:
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
         with work.delivering(), self._later(work, is_recorded=False):
+            logger.info("The request was started.")
             self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
         return self._now(work)
 

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import BoundedSemaphore
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -247,7 +248,7 @@ def _checked(gate: Gate) -> Callable[[], None]:
 
 def _error_response(flow: str, error: Exception) -> Response:
     id = _request_id()
-    with entered(Scope(flow, id)):
+    with entered(Scope(flow, id)) if id else nullcontext():
         if isinstance(error, BadRequestError | UnauthorizedError):
             # The path and not the query, which may hold what is nobody's business.
             what = (flow, request.method, request.path, id, error.status, error.message)

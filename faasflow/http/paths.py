@@ -28,7 +28,7 @@ class RawPaths:
         return self._app(environ, start_response)
 
 
-_COMMANDS = ("forward", "pause", "resume", "stop", "retry", "state", "result")
+_COMMANDS = ("forward", "pause", "resume", "stop", "retry", "state", "result", "data")
 
 
 class IdConverter(BaseConverter):

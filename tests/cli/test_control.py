@@ -205,6 +205,7 @@ def test_what_became_of_each_is_json_for_machines(faasflow: Run, office: Office)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["pause", "--all"], "This would pause every request of every flow. Say which with --flow, --state, --since"),
         (["stop", "--all"], "This would stop every request of every flow. Say which with --flow, --state, --since"),
         (["stop"], "Name a REQUEST or several, or ask for --all"),
         (["pause", "o-1", "--all"], "Name a REQUEST or several, or ask for --all"),
@@ -273,10 +274,13 @@ def test_a_request_that_ends_before_its_turn_is_no_failure_of_all(faasflow: Run,
 
 def test_a_request_that_could_not_be_reached_fails_and_the_others_are_done(faasflow: Run, far: HTTPServer) -> None:
     for id, status in (("o-1", 200), ("o-2", 503), ("o-3", 200)):
-        far.expect_request(f"/function/orders/flow/{id}/pause").respond_with_data("Successfully", status=status)
-    result = faasflow("pause", "--all", "--gateway", far.url_for(""))
+        far.expect_request(f"/function/orders/flow/{id}/pause").respond_with_data(
+            f"Successfully paused request {id}", status=status
+        )
+    result = faasflow("pause", "--all", "--flow", "orders", "--gateway", far.url_for(""))
+    paused = [f"Successfully paused request {id}" for id in ("o-3", "o-1")]
 
-    assert (result.exit_code, result.stdout) == (1, "Successfully\n" * 2)
+    assert (result.exit_code, sorted(result.stdout.splitlines())) == (1, sorted(paused))
     assert "error: orders: /function/orders/flow/o-2/pause answered 503" in result.stderr
     assert result.stderr.endswith("2 of 3 paused.\n")
 
