@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ class App(click.Group):
         **extra: Any,
     ) -> NoReturn:
         arguments = sys.argv[1:] if args is None else [*args]
+        _open_streams()
         try:
             code = super().main(arguments or ["--help"], "faasflow", complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
@@ -43,6 +45,13 @@ class App(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which they are added, which is the one in which they are needed."""
         return [*self.commands]
+
+
+def _open_streams() -> None:
+    """Let a program that was started without standard streams (`>&-`) write nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _misused(error: click.UsageError) -> int:

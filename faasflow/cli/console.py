@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,8 +42,8 @@ def mark(name: str, *, stream: TextIO) -> str:
 
 
 def show(text: str = "") -> None:
-    """A line of the answer, to stdout."""
-    click.echo(text, color=has_colour(sys.stdout))
+    """A line of the answer, to stdout; what that cannot encode is escaped."""
+    click.echo(_encodable(text, sys.stdout), color=has_colour(sys.stdout))
 
 
 def note(text: str) -> None:
@@ -114,6 +115,13 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} m {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} m"
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "utf-8"
+    if codecs.lookup(encoding).name == "ascii":  # click takes that for a mistake, and writes UTF-8
+        encoding = "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _write_over(line: str) -> None:

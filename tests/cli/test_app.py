@@ -158,6 +158,16 @@ def test_a_closed_pipe_ends_quietly(project: Project) -> None:
     assert ended.stderr == ""
 
 
+def test_a_command_without_standard_streams_does_its_work(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.flow("echo", ECHO)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", "echo"])
+
+    assert ended.value.code == 0
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_is_told_how_to_complete(faasflow: Run, shell: str) -> None:
     result = faasflow("completion", shell)

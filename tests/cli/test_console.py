@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
-from faasflow.cli.console import duration, mark, show_table
+from faasflow.cli.console import duration, mark, show, show_table
 from faasflow.cli.options import header, pair
 
 
@@ -40,6 +41,15 @@ def test_a_sign_that_cannot_be_shown_becomes_letters(encoding: str, sign: str) -
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
 
     assert mark("good", stream=stream) == sign
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "ü €\\ud800"), ("latin-1", "ü \\u20ac\\ud800")])
+def test_what_a_stream_cannot_encode_is_escaped(encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    show("ü €\ud800")
+
+    assert stream.buffer.getvalue().decode(encoding) == f"{shown}\n"
 
 
 @pytest.mark.parametrize("text", ["X-A: b", "X-A:b", "X-A=b", "X-A : b"])
