@@ -105,12 +105,12 @@ class Engine:
         )
         step = plan.first_step(definition)
         work = self._executor.work(Message(id, step, query, payload), context, definition)
-        work.reports.tell("request_start", headers=dict(headers or {}))
-        trace = work.reports.tell_of("execution_forward", step)
-        work.message = msgspec.structs.replace(work.message, trace=trace)
-        record = self._watched(msgspec.structs.replace(record, trace=trace), definition)
         work.extra = {INPUT: dump(payload)}
-        with entered(Scope(self.flow, id)):
+        with work.delivering():
+            work.reports.tell("request_start", headers=dict(headers or {}))
+            trace = work.reports.tell_of("execution_forward", step)
+            work.message = msgspec.structs.replace(work.message, trace=trace)
+            record = self._watched(msgspec.structs.replace(record, trace=trace), definition)
             if definition.is_single_node and not request_id:
                 return self._run_now(work, record)
             if work.ledger.start(record, work.extra):
@@ -230,7 +230,7 @@ class Engine:
 
     def _run_now(self, work: Work, record: RequestRecord) -> Answer:
         """A flow of one node with an id of our own: nobody else can know of it, so one write records it all."""
-        with work.delivering(), self._later(work, is_recorded=False):
+        with self._later(work, is_recorded=False):
             logger.info("The request was started.")
             self._executor.run(work, StoredRequest(record, None), Snapshot(None, {}))
         return self._now(work)
@@ -238,12 +238,11 @@ class Engine:
     def _begin(self, work: Work) -> Answer:
         work.extra = {}
         logger.info("The request was started.")
-        with work.delivering():
-            if work.definition.is_single_node:
-                with self._later(work):
-                    self._executor.advance(work)
-                return self._now(work)
-            self._parts.send(work.ledger, [work.message])
+        if work.definition.is_single_node:
+            with self._later(work):
+                self._executor.advance(work)
+            return self._now(work)
+        self._parts.send(work.ledger, [work.message])
         return Answer(work.message.request_id, RequestState.RUNNING)
 
     def _repeat(self, work: Work, record: RequestRecord) -> Answer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pytest
 
 from faasflow import Event, EventHandler, Retry
+from faasflow.errors import RequestConflictError
 from faasflow.scope import Scope, current_scope
 from faasflow.testing import FlowTester, RequestState, Response
 
@@ -318,3 +320,18 @@ def test_threads_do_not_see_each_others_scope():
         thread.join(20)
 
     assert seen == {"r1": "r1", "r2": "r2"}
+
+
+@pytest.mark.parametrize("body", [b"x", b"y"], ids=["the same", "another"])
+def test_a_start_that_comes_again_is_a_delivery_that_is_over_too(body: bytes) -> None:
+    def define(flow, context):
+        flow.dag().node("only").modify(bytes.upper)
+
+    told = Told()
+    tester = FlowTester(define, events=[told])
+    tester.engine.start(b"x", request_id="r")
+    told.events.clear()
+    with suppress(RequestConflictError):
+        tester.engine.start(body, request_id="r")
+
+    assert told.lines() == ["request_start", "execution_forward only", "flush only"]
