@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+import click
 
 from faasflow.cli.console import note, show
 from faasflow.cli.look import Look
@@ -46,10 +49,9 @@ def _next(tracked: Tracked, before: Story) -> Story:
         began = time.monotonic()
         try:
             return tracked.story()
-        except RemoteError as error:
-            if error.code < 500:
-                raise
         except FaasflowError as error:
+            if isinstance(error, RemoteError) and error.code < 500:
+                raise
             note(f"{error.message} Asking again.") if pause == _PAUSE else None
         pause = min(10.0, max(2 * pause, _LOOKS * (time.monotonic() - began)))
 
@@ -65,7 +67,7 @@ class _Screen:
         lines = overview_lines(story, look, height=_height())
         erase = _UP_AND_ERASE.format(self._drawn) if self._drawn else _ERASE
         # Counted first: Ctrl-C may come right after the write.
-        self._drawn = len(lines)
+        self._drawn = sum(_height_of(line, look) for line in lines)
         sys.stdout.write(erase + "".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
 
@@ -116,6 +118,11 @@ def _text(row: NodeRow, look: Look) -> str:
 
 def _counts(row: NodeRow) -> bool:
     return "/" in row.details or "done" in row.details
+
+
+def _height_of(line: str, look: Look) -> int:
+    """How many lines the terminal makes of one."""
+    return max(1, math.ceil(len(click.unstyle(line)) / look.width)) if look.width else 1
 
 
 def _can_redraw() -> bool:

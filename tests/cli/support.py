@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +154,12 @@ class Terminal:
         return screen(self.output.decode())
 
 
-def screen(output: str) -> list[str]:
+def screen(output: str, *, columns: int | None = None) -> list[str]:
     """What a terminal shows of `output`. It knows the few controls that are used: line ends, moving to the start of a
-    line above, erasing what is below, colours."""
+    line above, erasing what is below, colours. With `columns` longer lines are broken into several."""
     lines, row, column = [""], 0, 0
-    for part in re.split(r"(\x1b\[[0-9;]*[A-Za-z]|\r|\n)", output):
+    parts = re.split(r"(\x1b\[[0-9;]*[A-Za-z]|\r|\n)", output)
+    for part in parts if columns is None else _broken(parts, columns):
         if part == "\r":
             column = 0
         elif part == "\n":
@@ -173,6 +174,21 @@ def screen(output: str) -> list[str]:
             lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
             column += len(part)
     return [line.rstrip() for line in lines if line.strip()]
+
+
+def _broken(parts: Iterable[str], columns: int) -> Iterator[str]:
+    column = 0
+    for part in parts:
+        if part.startswith(("\x1b", "\r", "\n")):
+            column = column if part.endswith("m") or part == "\x1b[J" else 0
+            yield part
+            continue
+        for character in part:
+            if column == columns:
+                column = 0
+                yield "\n"
+            column += 1
+            yield character
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

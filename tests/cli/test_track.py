@@ -18,7 +18,7 @@ from pytest_httpserver import HTTPServer
 from faasflow.cli import main
 from faasflow.local import Gateway, load_stack
 from faasflow.testing import FlowTester
-from tests.cli.support import ROOT, Project, Terminal
+from tests.cli.support import ROOT, Project, Terminal, screen
 from tests.support import free_port, wait_until
 
 Run = Callable[..., Result]
@@ -346,6 +346,19 @@ def test_watching_on_a_terminal_redraws_until_the_request_has_ended(site: Site, 
     assert shown.screen[0] == "✓ FINISHED  checkout, request c-watched"
     assert len([line for line in shown.screen if "checkout, request" in line]) == 1, "it is drawn in place"
     assert max(map(len, shown.screen)) <= 80
+
+
+def test_watching_redraws_in_place_where_a_line_is_longer_than_the_terminal(site: Site, terminal: On) -> None:
+    id = "c-" + "long" * 30
+    site.start("checkout", id, "wait")
+    shown = terminal("track", id, "--flow", "checkout", "--watch", "--gateway", site.url)
+    shown.read_until("waits for pack")
+    (site.folder / "checkout" / "open").touch()
+
+    assert shown.end() == 0
+    (site.folder / "checkout" / "open").unlink()
+    seen = screen(shown.output.decode(), columns=80)
+    assert len([line for line in seen if "checkout, request" in line]) == 1
 
 
 def test_watching_is_left_with_ctrl_c_and_what_was_shown_last_stays(site: Site, terminal: On) -> None:
