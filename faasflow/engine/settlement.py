@@ -28,7 +28,7 @@ from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, Node
 from faasflow.engine.reports import What
 from faasflow.engine.timers import forward_timer
 from faasflow.engine.work import Work
-from faasflow.errors import CallError, DefinitionChangedError, DefinitionError
+from faasflow.errors import CallError, DefinitionChangedError, DefinitionError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 _LONGEST_OUTPUT = 64 * 1024
@@ -186,8 +186,12 @@ class Settlement:
             return None, None
         # An exception of the handler's own may have a `body` that is anything.
         path, answer = work.step.position.path, failed.error.body if isinstance(failed.error, CallError) else b""
-        output = work.payloads.store(f"output/{path}", answer[:_LONGEST_OUTPUT]) if answer else None
-        return work.payloads.store(f"failed/{path}", failed.data), output
+        try:
+            output = work.payloads.store(f"output/{path}", answer[:_LONGEST_OUTPUT]) if answer else None
+            return work.payloads.store(f"failed/{path}", failed.data), output
+        except StoreUnavailableError as error:  # the failure counts, and the operation is not run again for this
+            logger.warning("What %s worked on when it failed is not kept: %s", work.step, error)
+            return None, None
 
     def _tolerated(self, work: Work, failure: Failure, now: float, kept: Kept) -> _Outcome | None:
         """The outcome of a failed step after which the request goes on, if it does."""

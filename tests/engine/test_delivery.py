@@ -19,8 +19,11 @@ from faasflow.errors import (
     StoreUnavailableError,
     TryAgainError,
 )
+from faasflow.ports import OutgoingCall
 from faasflow.stores import open_data_store, open_state_store
+from faasflow.stores.memory import MemoryDataStore
 from faasflow.testing import FlowTester, RequestState, Response
+from faasflow.testing.faults import FlakyDataStore
 from faasflow.testing.transport import InProcessTransport
 
 
@@ -542,3 +545,26 @@ def test_what_was_to_run_after_the_end_and_is_gone_from_the_flow_is_not_tried_fo
         "$finally": "DefinitionChangedError",
     }
     assert "it has no on_failure any more" in closed["$on_failure"].message
+
+
+def test_a_failure_counts_though_what_it_came_from_cannot_be_kept() -> None:
+    is_away = False
+
+    def refuse(call: OutgoingCall) -> Response:
+        nonlocal is_away
+        is_away = True
+        return Response(422, {}, b"no such account" * 10)
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("pay", at_most_once=True).apply("bank")
+        dag.node("ship").modify(echo)
+        dag.edge("pay", "ship")
+
+    data = FlakyDataStore(MemoryDataStore(), before=lambda operation: is_away)
+    tester = FlowTester(define, data=data, inline_limit=10)
+    tester.answer("bank", refuse)
+    outcome = tester.run(b"an order of tea")
+
+    assert outcome.error == "pay: CallError: Function 'bank' answered 422."
+    assert len(tester.calls("bank")) == 1
