@@ -121,7 +121,7 @@ def _run_one(
         assert operation.code is not None
         return call_user_code(operation.code, data, what)
     try:
-        call = _outgoing(operation, data, caller, {**caller.headers(index), **headers})
+        call = _outgoing(operation, data, caller, {**headers, **caller.headers(index)})
         return _answer(operation, caller.transport.call(call), what)
     except StoreUnavailableError:
         raise

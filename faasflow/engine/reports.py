@@ -83,7 +83,7 @@ class Reports:
 def _guarded(handler: EventHandler, what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Its text may quote what the handler was told of.
         logger.warning("Event handler %s failed at %s with %s.", type(handler).__name__, what, type(error).__name__)
 

@@ -234,6 +234,13 @@ class Unwilling(EventHandler):
         raise KeyError(request_id)
 
 
+class Leaving(EventHandler):
+    """Wants to end the process."""
+
+    def report_node_start(self, event: Event) -> None:
+        raise SystemExit(event.request_id)
+
+
 class Talkative(EventHandler):
     """Sends along what cannot be sent."""
 
@@ -243,7 +250,9 @@ class Talkative(EventHandler):
     report_operation_start = report_execution_forward
 
 
-@pytest.mark.parametrize("handler", [Broken(), Unwilling(), Talkative()], ids=lambda handler: type(handler).__name__)
+@pytest.mark.parametrize(
+    "handler", [Broken(), Unwilling(), Leaving(), Talkative()], ids=lambda handler: type(handler).__name__
+)
 def test_a_handler_that_fails_touches_neither_the_request_nor_other_handlers(handler, caplog):
     told = Told()
     tester, _ = run(define_chain, handlers=[handler, told], shout=bytes.upper)
@@ -335,3 +344,15 @@ def test_a_start_that_comes_again_is_a_delivery_that_is_over_too(body: bytes) ->
         tester.engine.start(body, request_id="r")
 
     assert told.lines() == ["request_start", "execution_forward only", "flush only"]
+
+
+def test_what_a_handler_sends_along_replaces_nothing_that_the_engine_sends():
+    class Greedy(EventHandler):
+        def report_operation_start(self, event: Event) -> None:
+            event.headers.update({"Idempotency-Key": "own", "x-mark": "own"})
+
+    tester, _ = run(define_chain, handlers=[Greedy()], shout=bytes.upper)
+    tester.run(b"x")
+    headers = tester.calls("shout")[0].headers
+
+    assert (headers["Idempotency-Key"] == "own", headers["x-mark"]) == (False, "own")
