@@ -7,6 +7,8 @@ does not pass through `sys.stdout` and `sys.stderr` is not seen here: other proc
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import threading
 import time
@@ -171,5 +173,15 @@ class Stream:
 
 def _put(stream: TextIO, text: str) -> None:
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.write(text.encode(encoding, _ESCAPED).decode(encoding))
     stream.flush()
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """What a stream cannot encode, as JSON escapes it: in text that reads as well."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+_ESCAPED = "faasflow-escaped"
+codecs.register_error(_ESCAPED, _escaped)

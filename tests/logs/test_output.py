@@ -198,7 +198,16 @@ def test_the_stream_answers_like_the_one_it_stands_for(tmp_path: Path) -> None:
             stream.write(b"a")
 
     assert found == wanted
-    assert file.read_text() == "\\xe4\na\nb\n"
+    assert file.read_text() == "\\u00e4\na\nb\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_json_stays_json_where_a_stream_cannot_encode_all(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with redirect_stdout(stream), logs.configured(LogLevel.INFO, LogFormat.JSON):
+        print("ü € 😀")
+
+    assert json.loads(stream.buffer.getvalue().decode(encoding))["message"] == "ü € 😀"
 
 
 @pytest.mark.parametrize("form", [TEXT, LogFormat.JSON])
