@@ -260,7 +260,8 @@ class FlowClock:
             return None
         if record.deadline is not None and not record.state.has_ended:
             due = min(due, max(record.deadline, now + 1.0))
-        return msgspec.structs.replace(timer, due=due, since=since)
+        # A timer in the same millisecond would be due in this tick again, and again.
+        return msgspec.structs.replace(timer, due=max(due, now + _SHORTEST_PAUSE), since=since)
 
     def _close(self, timer: Timer, record: RequestRecord, now: float) -> tuple[int, float | None]:
         """Forward a message to an ended request whose closing steps are not all recorded."""
