@@ -56,7 +56,8 @@ class EventHandler:
         return self
 
     def report_request_start(self, event: Event) -> None:
-        """A request is accepted, though not recorded yet: the same start may have come before."""
+        """A request is accepted, though not recorded yet: the same start may have come before, which is told as an end
+        that is not recorded."""
 
     def report_request_end(self, event: Event) -> None:
         """A request is FINISHED or STOPPED."""

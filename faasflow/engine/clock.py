@@ -296,7 +296,7 @@ class FlowClock:
         steps, due = self._judge(work.ledger, record, found, keys, last, now, at_once=at_once)
         messages = [Message(request_id, step, record.query, attempt=attempt, run=record.run) for step, attempt in steps]
         if messages:
-            logger.warning("%d steps are forwarded again.", len(messages))
+            logger.warning("Forwarded again: %d of the steps that are ready.", len(messages))
             self._parts.forward(messages)
         # Of a wide request the branches are due one after the other; a look at it costs more the wider it is.
         soonest = now + _SHORTEST_PAUSE + _PAUSE_PER_STEP * len(found)

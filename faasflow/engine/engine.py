@@ -249,12 +249,14 @@ class Engine:
         id = work.message.request_id
         snapshot = work.ledger.read([work.step.key])
         stored = _known(id, snapshot).record
+        work.reports.tell("request_end", state=stored.state, is_recorded=False)
         if stored.body_sha256 != record.body_sha256:
             raise RequestConflictError(
                 f"Request {id!r} was started with another body.",
                 hint="Use a new request id, or send the same body.",
             )
         if stored.state is RequestState.RUNNING and work.step.key not in snapshot.entries:
+            work.message = msgspec.structs.replace(work.message, trace=stored.trace)
             return self._begin(work)
         return self._answer(id, stored)
 

@@ -109,7 +109,12 @@ class _Delivery(EventHandler):
         self._request = self._start(_REQUEST, event.request_id, self._came_with, event, {}, {"span.kind": "server"})
 
     def report_request_end(self, event: Event) -> None:
-        self._end(_REQUEST, event)
+        if event.is_recorded:
+            self._end(_REQUEST, event)
+        else:
+            # Somebody started it before, and it has its trace.
+            self._open.pop(_REQUEST, None)
+            self._request = None
 
     def report_request_failure(self, event: Event) -> None:
         self._end(_REQUEST, event)

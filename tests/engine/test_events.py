@@ -343,7 +343,8 @@ def test_a_start_that_comes_again_is_a_delivery_that_is_over_too(body: bytes) ->
     with suppress(RequestConflictError):
         tester.engine.start(body, request_id="r")
 
-    assert told.lines() == ["request_start", "execution_forward only", "flush only"]
+    assert told.lines() == ["request_start", "execution_forward only", "request_end", "flush"]
+    assert [event.is_recorded for event in told.of("request_end")] == [False]
 
 
 def test_what_a_handler_sends_along_replaces_nothing_that_the_engine_sends():

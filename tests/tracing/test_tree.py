@@ -406,3 +406,15 @@ def test_what_a_handler_traces_itself_is_a_child_of_the_operation_it_does_so_in(
     assert (own.parent, own.trace) == (operation.id, operation.trace)
     assert after_the_end.parent == ""  # no operation runs then
     assert opentracing.global_tracer().active_span is None
+
+
+def test_a_repeated_start_has_no_trace_of_its_own(receiver: Receiver) -> None:
+    traced = Traced(chain, receiver)
+    for _ in range(2):
+        traced.tester.engine.start(b"x", request_id="the-request")
+    traced.tester.settle()
+    traced.tester.engine.start(b"x", request_id="the-request")
+    spans = traced.run(b"x")
+
+    assert len({span.trace for span in spans}) == 1
+    assert [span.name for span in spans].count("the-request") == 1
