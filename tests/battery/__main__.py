@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.battery import control, control_race, crash, explore, simulate
+from tests.battery.simulate_tally import EXERCISED
 
 _SEEDS, _LONG_SEEDS = 1_000, 100_000
 _AT_ONCE = 5_000
@@ -89,6 +90,7 @@ def _simulate(found: Found, first: int, seeds: int, *, jobs: int) -> None:
         numbers.add_all(simulate.run_seeds(begin, count, jobs=jobs))
         _tell(f"seeds {begin} to {begin + count - 1}: {time.monotonic() - began:.1f} s")
     found.rows["seeds run"] = f"{numbers.seeds:,}"
+    found.rows |= {f"  {name}": f"{numbers.exercised[name]:,}" for name in EXERCISED}
     found.rows[_P99] = f"{numbers.p99:.0f} s of virtual time"
     found.flows += numbers.requests
     found.bad.update(lost=numbers.lost, doubled=numbers.doubled, wrong=numbers.wrong)

@@ -102,9 +102,21 @@ def check(
 
 
 class _Delivery:
-    """Who is at work. `while_paused`, `while_ended` and `while_recorded` say what was so when it began and is still."""
+    """Who is at work. `while_paused`, `while_ended` and `while_recorded` say what was so when it began and is still,
+    `while_over` whether the run of its message was over when it began; `has_told` whether a callback of its was
+    taken."""
 
-    __slots__ = ("is_forged", "request", "step", "while_ended", "while_paused", "while_recorded")
+    __slots__ = (
+        "has_told",
+        "is_forged",
+        "request",
+        "run",
+        "step",
+        "while_ended",
+        "while_over",
+        "while_paused",
+        "while_recorded",
+    )
 
     def __init__(self, event: Began, request: _Request) -> None:
         self.request = event.request
@@ -113,9 +125,13 @@ class _Delivery:
         self.while_paused = request.state == "PAUSED"
         self.while_ended = request.state in _ENDS
         self.while_recorded = event.step in request.keys
+        self.run = event.run
+        self.while_over = bool(event.step) and event.run < request.run
+        self.has_told = False
 
     def key(self) -> Hashable:
-        return self.request, self.step, self.is_forged, self.while_paused, self.while_ended, self.while_recorded
+        began = self.while_paused, self.while_ended, self.while_recorded, self.while_over
+        return self.request, self.step, self.is_forged, began, self.run, self.has_told
 
 
 class _Request:
@@ -134,6 +150,7 @@ class _Request:
         self.events: frozenset[str] = frozenset()
         self.is_delivered = False
         self.faults = 0
+        self.run = 0
         self.redriven = False
         self.is_cleared = False
 
@@ -144,7 +161,7 @@ class _Request:
 
     def key(self) -> Hashable:
         plain = (self.accepted, self.state, self.ended, self.fingerprint, self.closing, self.faults, self.redriven)
-        told = (self.callback, self.events, self.is_delivered, self.is_cleared)
+        told = (self.callback, self.events, self.is_delivered, self.is_cleared, self.run)
         return plain, told, frozenset(self.keys), frozenset(self.calls.items()), frozenset(self.idempotency.items())
 
 
@@ -156,7 +173,7 @@ class Monitor:
         self._faults = faults
         self._requests: dict[str, _Request] = {}
         self._deliveries: dict[Actor, _Delivery] = {}
-        self._callbacks: dict[int, str] = {}
+        self._callbacks: dict[int, tuple[str, Actor]] = {}
         self._system: dict[str, int] = {}
         self._jumped = False
 
@@ -179,6 +196,7 @@ class Monitor:
         """The same, with those who act under other names."""
         other = self.copy()
         other._deliveries = {names.get(by, by): delivery for by, delivery in self._deliveries.items()}
+        other._callbacks = {call: (request, names.get(by, by)) for call, (request, by) in self._callbacks.items()}
         return other
 
     def delivery_key(self, by: Actor) -> str:
@@ -237,9 +255,7 @@ class Monitor:
             case Called():
                 yield from self._called(event, number)
             case Answered(call, status):
-                request_id = self._callbacks.pop(call, None)
-                if request_id is not None and status is not None and 200 <= status < 300:
-                    self._request(request_id).is_delivered = True
+                self._called_back_to(call, status)
             case Wrote() if event.request == SYSTEM:
                 _set(self._system, event.key, event.value, number)
             case Wrote():
@@ -290,9 +306,16 @@ class Monitor:
 
     def _called_back(self, event: Called, request: _Request, number: int) -> Iterator[Violation]:
         request.events |= {event.event}
-        self._callbacks[event.call] = event.request
-        if len(request.events) > 1:
+        self._callbacks[event.call] = event.request, event.by
+        if len(request.events) > 1 + request.run:  # each end has one
             yield Violation("I13", event.request, "its callback was sent under a second event id", (number,))
+
+    def _called_back_to(self, call: int, status: int | None) -> None:
+        request, by = self._callbacks.pop(call, ("", None))
+        if request and status is not None and 200 <= status < 300:
+            self._request(request).is_delivered = True
+            if by in self._deliveries:
+                self._deliveries[by].has_told = True
 
     def _started(self, event: Called | Forwarded, what: str, number: int) -> Iterator[Violation]:
         """What is wrong about something that starts or goes on, by who does it."""
@@ -306,6 +329,8 @@ class Monitor:
                 text = f"{what} by who works for {delivery.request!r}"
                 yield Violation("I11", event.request, text, (number,))
             return
+        if delivery.while_over:
+            yield Violation("I2", event.request, f"{what} for a message of the run before", (number,))
         if delivery.while_paused:
             yield Violation("I9", event.request, f"{what} by who began after the pause", (number,))
         if delivery.while_ended and not _is_closing(delivery, event):
@@ -389,8 +414,16 @@ class Monitor:
         if delivery.request and delivery.request != event.request:
             yield Violation("I11", event.request, f"{what} by who works for {delivery.request!r}", (number,))
         is_outcome = event.key.partition("/")[0] in ("node", "branches", "attempt")
-        if is_outcome and delivery.request == event.request and delivery.while_paused:
+        if not is_outcome or delivery.request != event.request:
+            return
+        if delivery.while_paused:
             yield Violation("I9", event.request, f"{what} by who began after the pause", (number,))
+        run = self._request(event.request).run
+        if delivery.step and delivery.run < run and "$" not in event.key and event.value is not None:
+            yield Violation("I2", event.request, f"{what} by who worked for the run before", (number,))
+        if _is_told(event) and not delivery.has_told:
+            text = f"{what} as delivered by who was not told that it was taken"
+            yield Violation("I13", event.request, text, (number,))
 
     def _removed(self, event: Wrote, request: _Request, family: str, number: int) -> Iterator[Violation]:
         known = request.keys.pop(event.key, None)
@@ -411,7 +444,7 @@ class Monitor:
                 self._redriven(request)
             else:
                 yield Violation("I2", event.request, f"it was {before} and became {state}", (number,))
-        request.state, request.fingerprint = state, record["fingerprint"]
+        request.state, request.fingerprint, request.run = state, record["fingerprint"], record.get("run", 0)
         request.closing = tuple(record.get("closing", ()))
         for delivery in self._deliveries.values():
             if delivery.request == event.request:
@@ -421,7 +454,8 @@ class Monitor:
             yield from self._ended_right(event, record, number)
 
     def _redriven(self, request: _Request) -> None:
-        request.redriven, request.events = True, frozenset()
+        request.redriven = True
+        request.faults += 1  # what was under way for the run before may be done again
         for delivery in self._deliveries.values():
             delivery.while_recorded = False
 
@@ -487,6 +521,13 @@ def payload_sha(payload: Mapping[str, Any]) -> str:
     if "text" in payload:
         return sha(payload["text"].encode())
     return sha(base64.b64decode(payload.get("base64", "")))
+
+
+def _is_told(event: Wrote) -> bool:
+    """Whether it was recorded that a callback was delivered."""
+    if not event.key.startswith(f"node/{CALLBACK}") or event.value is None:
+        return False
+    return bool(msgspec.json.decode(event.value)["state"] == "FINISHED")
 
 
 def _identity(event: Called) -> tuple[str, str, int]:

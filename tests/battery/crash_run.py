@@ -319,7 +319,8 @@ class Run:
             self.history.add(Began("" if what == "tick" else REQUEST_ID, by))
         else:
             self.steps[message.step.key] = message.step
-            self.history.add(Began(REQUEST_ID, by, message.step.key, getattr(message, "attempt", 1)))
+            attempt, run = getattr(message, "attempt", 1), getattr(message, "run", 0)
+            self.history.add(Began(REQUEST_ID, by, message.step.key, attempt, run=run))
 
     def _hear(self, said: Any, by: int, message: Message | None, link: Connection) -> None:
         match said:

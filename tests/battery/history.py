@@ -43,14 +43,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """`by` began to work: on a message for `step`, or, with an empty one, on a start, a command or a tick (for which
-    `request` is empty). `is_forged` marks what must be refused."""
+    """`by` began to work: on a message for `step` in a `run` of the request, or, with an empty one, on a start, a
+    command or a tick (for which `request` is empty). `is_forged` marks what must be refused."""
 
     request: str
     by: Actor
     step: str = ""
     attempt: int = 1
     is_forged: bool = False
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,32 +196,46 @@ class History:
     def delivery(self, message: Message | None, *, request: str = "", is_forged: bool = False) -> Iterator[None]:
         """Record the delivery of `message`, which may be unreadable (`None`); what is raised passes through."""
         step = message.step.key if message else ""
-        attempt = getattr(message, "attempt", 1) if message else 1
-        with self._acting(message.request_id if message else request, step, attempt, is_forged=is_forged):
+        began = Began(
+            message.request_id if message else request,
+            next(self._numbers),
+            step,
+            getattr(message, "attempt", 1),
+            is_forged,
+            getattr(message, "run", 0),
+        )
+        with self._acting(began):
             yield
 
     @contextmanager
     def acting(self, request: str = "") -> Iterator[None]:
         """Record a start, a command, or, without a request, a tick."""
-        with self._acting(request, "", 1):
+        with self._acting(Began(request, next(self._numbers))):
             yield
 
     @contextmanager
-    def _acting(self, request: str, step: str, attempt: int, *, is_forged: bool = False) -> Iterator[None]:
-        by = next(self._numbers)
-        self.add(Began(request, by, step, attempt, is_forged))
+    def going_on(self, by: Actor, step: str) -> Iterator[None]:
+        """Record what is done on behalf of one who acts already."""
         before = self.actor, self.step
         self._local.actor, self._local.step = by, step
-        error: BaseException | None = None
         try:
             yield
+        finally:
+            self._local.actor, self._local.step = before
+
+    @contextmanager
+    def _acting(self, began: Began) -> Iterator[None]:
+        self.add(began)
+        error: BaseException | None = None
+        try:
+            with self.going_on(began.by, began.step):
+                yield
         except BaseException as raised:
             error = raised
             raise
         finally:
-            self._local.actor, self._local.step = before
             name = type(error).__name__ if error else ""
-            self.add(Done(by, name, is_refused=isinstance(error, MessageError)))
+            self.add(Done(began.by, name, is_refused=isinstance(error, MessageError)))
 
     def next_call(self) -> int:
         """A number for a call."""

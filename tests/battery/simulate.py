@@ -2,10 +2,12 @@
 
 A seed makes a flow, its requests and the faults that they meet. Several engines share stores in memory. All run on one
 thread: at each operation of a store another delivery, command or tick may come in between and run to its own end, as
-deep as there are workers. The queue loses, doubles, holds back and shuffles messages; stores, calls and the queue fail
-before and after they did what they were asked; functions answer errors or late; workers die in the middle; the wall
-clock jumps. Once the faults are used up, time passes until nothing is due. Then every request must have come to what
-plain recursion says, `checker` must find nothing wrong in the history, and after retention nothing may be left.
+deep as there are workers. The queue loses, doubles, holds back and shuffles messages, and repeats one that is worked on
+for long; stores, calls and the queue fail before and after they did what they were asked, or take their time; functions
+answer errors, late, or for a while not at all, and so do the targets of callbacks; workers die in the middle, or stand
+still and go on; the wall clock jumps. Once the faults are used up, time passes until nothing is due, and requests that
+failed are retried. Then every request must have come to what plain recursion says, `checker` must find nothing wrong in
+the history, and after retention nothing may be left.
 
     python -m tests.battery.simulate --seeds 10000
     python -m tests.battery.simulate --seed 4711
@@ -24,29 +26,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from faasflow import Flow, Retry
 from faasflow.engine.context import Context
 from faasflow.engine.engine import Engine
 from faasflow.engine.lifecycle import RequestState
+from faasflow.engine.operations import ATTEMPT_HEADER
 from faasflow.engine.parts import Parts
 from faasflow.engine.position import Step
-from faasflow.errors import (
-    ForwardError,
-    MessageError,
-    RequestConflictError,
-    StoreUnavailableError,
-    TryAgainError,
-)
+from faasflow.errors import CallTimeoutError, MessageError, NoAnswerError, RequestConflictError, RequestNotFoundError
 from faasflow.naming import request_prefix
 from faasflow.ports import Forward, OutgoingCall, Response
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing.clock import FakeClock
 from faasflow.testing.faults import FlakyDataStore, FlakyStore, FlakyTransport, Operation
-from tests.battery.checker import Expected, Violation, check
+from tests.battery.checker import CALLBACK, Expected, Violation, check
 from tests.battery.flows import evaluate
 from tests.battery.history import (
     Accepted,
@@ -57,6 +54,8 @@ from tests.battery.history import (
     RecordingStore,
     RecordingTransport,
 )
+from tests.battery.simulate_tally import REPEATED, TOLD_AGAIN, tally
+from tests.battery.simulate_workers import BEAT, AtWork, Died, Workers
 from tests.engine.random_flows import DagSpec, NodeSpec, Written, digest
 
 RATES: Mapping[str, tuple[float, ...]] = {
@@ -73,37 +72,51 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "forward before": (0, 0, 0.1),
     "forward after": (0, 0, 0.1),
     "error": (0, 0, 0.2),
-    "slow": (0, 0, 0.1),
+    "slow": (0, 0.1, 0.3),
+    "lag": (0, 0, 0.05),
+    "freeze": (0, 0, 0.01),
+    "freeze in a call": (0, 0.1),
     "die": (0, 0, 0.01),
     "malformed": (0, 0.05),
     "jump": (0, 0, 0.02),
     "stall": (0, 0, 0.02),
     "pause": (0, 0, 0.05),
     "stop": (0, 0, 0.03),
+    "retry": (0, 0.1),
 }
 """How often each kind of fault strikes where it can; a seed picks one of the rates."""
 
-INTERLEAVE = "interleave"
-KINDS = (*RATES, INTERLEAVE)
+INTERLEAVE, CALLBACKS, DOWN, BROKEN, TIMEOUT, REDRIVE = (
+    "interleave",
+    "callbacks",
+    "targets down",
+    "functions down",
+    "request timeout",
+    "redrive",
+)
+KINDS = (*RATES, INTERLEAVE, CALLBACKS, DOWN, BROKEN, TIMEOUT, REDRIVE)
 IDS = ("1", "10", "a/b", "..", "%2f é")
 _KEY = b"a key for the simulation"
 _FLOW = "flow"
 _NODE_TIMEOUT = 45.0
 _DAY = 86400.0
+_RETENTION = 2 * _DAY
+_LATENESS = 300.0
+_REMEMBERED = 8
+_GIVES_UP_AFTER = 12 * 3600.0
+_TARGET = "http://target/told"
 _MOST_STEPS = 20_000
-_AGAIN = (TryAgainError, StoreUnavailableError, ForwardError)
 _LOST = ("I1", "I5", "I13")
 _DOUBLED = ("I3", "I6", "I7")
-
-
-class Died(BaseException):
-    """A worker's process ends here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a seed stands for. `requests` has bodies by id; `poisoned` the functions that always refuse a request.
-    A queue that `redelivers` brings a message again that was not acknowledged; another one forgets it."""
+    A queue that `redelivers` brings a message again that was not acknowledged, also after `ack_wait` seconds of work on
+    it; another one forgets it. The functions that are `broken` answer 503 for `broken_for` seconds, the target of
+    callbacks is down for `down_for`; with `timeout` a request has so many seconds. When all is at rest, what failed is
+    retried up to `redrives` times; when that `is_calm`, no faults are left for it."""
 
     seed: int
     spec: DagSpec
@@ -113,6 +126,14 @@ class Plan:
     attempts: int
     inline_limit: int
     redelivers: bool
+    ack_wait: float
+    has_callback: bool
+    down_for: float
+    broken: frozenset[str]
+    broken_for: float
+    timeout: float | None
+    redrives: int
+    is_calm: bool
     faults: int
     interleave: float
     rates: Mapping[str, float]
@@ -128,6 +149,7 @@ class Result:
     violations: list[Violation] = field(default_factory=list)
     repairs: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    exercised: Counter[str] = field(default_factory=Counter)
     history: History | None = None
 
 
@@ -142,6 +164,7 @@ class Numbers:
     wrong: int = 0
     repairs: list[float] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    exercised: Counter[str] = field(default_factory=Counter)
     failures: list[int] = field(default_factory=list)
 
     def add(self, result: Result) -> None:
@@ -150,6 +173,7 @@ class Numbers:
         self.requests += result.requests
         self.repairs += result.repairs
         self.faults += result.faults
+        self.exercised += result.exercised
         kinds = {(kind_of(wrong), wrong.request) for wrong in result.violations}
         for kind, _ in kinds:
             setattr(self, kind, getattr(self, kind) + 1)
@@ -158,8 +182,8 @@ class Numbers:
 
     def add_all(self, other: Numbers) -> None:
         """Count what `other` counted."""
-        for name in ("seeds", "requests", "lost", "doubled", "wrong", "repairs", "faults", "failures"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for item in fields(self):
+            setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
 
     @property
     def p99(self) -> float:
@@ -183,7 +207,7 @@ def plan_of(seed: int, *, nodes: int | None = None) -> Plan:
     requests = {id: digest(str(seed).encode(), id.encode()) for id in IDS[: chance.choice((1, 1, 2, 3))]}
     functions = sorted(_functions(spec))
     poisoned = {
-        id: frozenset(chance.sample(functions, min(2, len(functions)))) if chance.random() < 0.15 else frozenset()
+        id: frozenset(chance.sample(functions, min(2, len(functions)))) if chance.random() < 0.2 else frozenset()
         for id in requests
     }
     return Plan(
@@ -195,6 +219,14 @@ def plan_of(seed: int, *, nodes: int | None = None) -> Plan:
         attempts=chance.choice((2, 1000, 1000, 1000)),
         inline_limit=chance.choice((0, 32 * 1024)),
         redelivers=chance.random() < 0.5,
+        ack_wait=chance.choice((10.0, 30.0)),
+        has_callback=chance.random() < 0.4,
+        down_for=chance.choice((0.0, 0.0, 0.0, 0.0, 100.0, 100.0, 3600.0, 2 * _DAY)),
+        broken=frozenset(chance.sample(functions, 1) if functions and chance.random() < 0.2 else ()),
+        broken_for=chance.choice((100.0, 2000.0)),
+        timeout=chance.choice((None, None, 120.0, 600.0)),
+        redrives=chance.choice((0, 1, 2)),
+        is_calm=chance.random() < 0.5,
         faults=chance.randint(1, 16),
         interleave=chance.choice((0, 0.02, 0.1)),
         rates={kind: chance.choice(rates) for kind, rates in RATES.items()},
@@ -224,14 +256,17 @@ def _functions(spec: DagSpec) -> Iterator[str]:
 
 
 class Called(Written):
-    """The same flow with functions in place of modifiers, and handlers for the end."""
+    """The same flow with functions in place of modifiers, handlers for the end, and perhaps a `timeout`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, timeout: float | None) -> None:
         super().__init__(plan.spec)
         self._plan = plan
+        self._timeout = timeout
 
     def define(self, flow: Flow, context: Any) -> None:
         flow.retry(Retry(attempts=self._plan.attempts, delay=1.0, max_delay=30.0))
+        if self._timeout is not None:
+            flow.timeout(self._timeout)
         flow.on_failure(lambda error: b"failed")
         flow.finally_(lambda state: None)
         super().define(flow, context)
@@ -268,75 +303,135 @@ class Simulation:
         self._chances = {kind: random.Random(f"{plan.seed} {kind}") for kind in KINDS}
         self._schedule = random.Random(f"{plan.seed} schedule")
         self._left = plan.faults
+        self._steps = 0
         self._clock = FakeClock(tick=0.0)
-        self._elapsed = 0.0
         self._memory, self._values = MemoryStateStore(), MemoryDataStore()
         self._queue: list[Forward] = []
         self._held: list[tuple[float, Forward]] = []
+        self._worked_on: list[tuple[float, Forward]] = []
         self._kept: list[Forward] = []
+        self._past: dict[str, list[Forward]] = {id: [] for id in plan.requests}
         self._lost: dict[tuple[str, str], float] = {}
         self._todo = [("start", id) for id in plan.requests]
         self._accepted: dict[str, bool] = {}
-        self._busy: list[tuple[int, str]] = []
+        self._poisoned = dict(plan.poisoned)
+        self._sound: set[str] = set()
+        self._broken_for = 0.0 if BROKEN in self._without else plan.broken_for
+        self._down_for = 0.0 if DOWN in self._without else plan.down_for
+        self._timeout = None if TIMEOUT in self._without else plan.timeout
         self._parts = self._make_parts()
-        self._engines = [Engine(self._parts) for _ in range(plan.workers)]
+        self._workers = Workers(self._parts, self._clock, self.history, plan.workers, self._schedule.choice)
         # An engine of nobody, on stores that do not fail.
         self._observer = Engine(replace(self._parts, state=self._memory, data=self._values))
-        self._expected = self._expect()
 
     def run(self) -> Result:
         """Play it to the end, and judge it."""
-        steps = 0
-        while self._goes_on():
-            steps += 1
-            if steps > _MOST_STEPS:
-                self._wrong("I1", "", f"it did not come to rest in {steps} steps")
-                break
-            self._step()
+        self._play()
+        for _ in range(0 if REDRIVE in self._without else self.plan.redrives):
+            if self._redrive():
+                self._play()
         self._left = 0
         self._judge()
+        self.result.exercised += tally(self.history)
+        self.result.exercised["slow store operations"] = self.result.faults["lag"]
         return self.result
+
+    def _play(self) -> None:
+        while self._goes_on():
+            self._steps += 1
+            if self._steps > _MOST_STEPS:
+                self._wrong("I1", "", f"it did not come to rest in {self._steps} steps")
+                break
+            self._step()
 
     # Faults
 
     def _strikes(self, kind: str, *requests: str) -> bool:
         """Whether a fault happens here; it is told of the requests that it meets, or of all."""
+        if not self._comes(kind):
+            return False
+        self._explain(kind, *requests)
+        return True
+
+    def _comes(self, kind: str) -> bool:
+        """Whether a fault happens here, which explains no call that is repeated."""
         if self._left <= 0 or kind in self._without:
             return False
         if self._chances[kind].random() >= self.plan.rates[kind]:
             return False
         self._left -= 1
         self.result.faults[kind] += 1
+        return True
+
+    def _explain(self, kind: str, *requests: str) -> None:
         for request in requests or ("",):
             self.history.add(Fault(kind, request))
-        return True
+
+    @property
+    def _busy(self) -> list[AtWork]:
+        return self._workers.busy
+
+    @property
+    def _elapsed(self) -> float:
+        return self._workers.elapsed
 
     def _met(self) -> list[str]:
         """The request that is worked on, if it is one."""
-        request = self._busy[-1][1] if self._busy else ""
+        request = self._busy[-1].request if self._busy else ""
         return [request] if request else []
 
     def _before(self, where: str, operation: Operation) -> bool:
         if where == "state":
             self._interleave()
-        if self._busy and self._strikes("die", *self._met()):
-            raise Died
+        self._may_die()
+        if self._busy and where in ("state", "data") and not self._busy[-1].is_aside:
+            if self._strikes("lag", *self._workers.met):
+                self._linger(self._schedule.choice((0.5, 5.0, 30.0, 30.0)))
+            if self._strikes("freeze", *self._workers.met):
+                self._stand_still()
         return self._strikes(f"{where} before", *self._met())
 
     def _after(self, where: str, operation: Operation) -> bool:
-        if self._busy and self._strikes("die", *self._met()):
-            raise Died
+        self._may_die()
         return self._strikes(f"{where} after", *self._met())
+
+    def _may_die(self) -> None:
+        if self._busy and not self._busy[-1].is_aside and self._strikes("die", *self._met()):
+            raise Died
 
     def _interleave(self) -> None:
         """Let something else happen between two operations of whoever is at work."""
-        if self._busy and len(self._busy) < self.plan.workers and INTERLEAVE not in self._without:
+        if self._busy and self._workers.free and INTERLEAVE not in self._without:
             while self._chances[INTERLEAVE].random() < self.plan.interleave:
                 self._step()
 
+    def _linger(self, seconds: float) -> None:
+        """Let time pass for whoever is at work, while others go on. Those that wait for them are held up, and what they
+        are about to do may be done by others by then."""
+        if held_up := self._busy[:-1]:
+            self._explain("held up", *dict.fromkeys(one.request for one in held_up))
+        until = self._elapsed + seconds
+        while self._elapsed < until:
+            self._workers.pass_time(min(BEAT, until - self._elapsed))
+            self._come()
+            if self._due() == 0.0:
+                self._tick()
+            for _ in range(len(self._queue)):
+                if self._queue and self._workers.free:
+                    self._step()
+
+    def _stand_still(self) -> None:
+        """Linger without a sign of life."""
+        one = self._busy[-1]
+        one.is_frozen = True
+        try:
+            self._linger(self._schedule.choice((10.0, 25.0, 60.0)))
+        finally:
+            one.is_frozen = False
+
     def _make_parts(self) -> Parts:
         # The flow is the same for every request; to define it anew for each delivery would take half of the time.
-        definition = definer(Called(self.plan).define)(Context(_FLOW, "", ""))
+        definition = definer(Called(self.plan, self._timeout).define)(Context(_FLOW, "", ""))
 
         def both(where: str) -> dict[str, Any]:
             return {
@@ -353,28 +448,66 @@ class Simulation:
             clock=self._clock,
             key=_KEY,
             inline_limit=self.plan.inline_limit,
-            lease_after=float("inf"),
-            retention=_DAY,
+            retention=_RETENTION,
             chance=self._schedule.random,
         )
 
     # The outside
 
     def answer(self, call: OutgoingCall) -> Response:
-        """What a function answers."""
-        request, name = self._busy[-1][1], call.function or ""
-        if name in self.plan.poisoned.get(request, ()):
+        """What a function or the target of a callback answers."""
+        if call.function is None:
+            return self._told(call)
+        request, name = self._busy[-1].request, call.function
+        if name in self._poisoned[request]:
             return Response(400, {}, b"poisoned")
+        if name in self.plan.broken and self._elapsed < self._broken_for:
+            return Response(503, {}, b"broken")
         if self._strikes("error", request):
             status = self._schedule.choice((500, 503, 429, 504))
             return Response(status, {"Retry-After": "7"} if status in (503, 429) else {}, b"not now")
-        if self._strikes("slow", *(request for _, request in self._busy if request)):
-            self._pass(_NODE_TIMEOUT + 5.0)
+        if self._comes("slow"):
+            self._take_long(call)
+        if self._strikes("freeze in a call", *self._workers.met):
+            self._linger(BEAT)
+            self._stand_still()
         return Response(200, {}, answer_of(name, call.body))
+
+    def _take_long(self, call: OutgoingCall) -> None:
+        """Answer late. Nobody else makes the call meanwhile, as it is worked on under a lease; when the time of the
+        node is over, that is recorded whether the call has ended or not."""
+        seconds, faults = self._schedule.choice((5.0, 30.0, 50.0, 100.0)), self.result.faults.total()
+        if seconds > call.timeout and self._schedule.random() < 0.5:
+            self._linger(call.timeout)
+            raise CallTimeoutError(f"{call.function!r} did not answer in time.")
+        self._linger(seconds)
+        if seconds > _NODE_TIMEOUT and self.result.faults.total() == faults:
+            self._expect_timeout(self._busy[-1], int(call.headers[ATTEMPT_HEADER]))
+
+    def _expect_timeout(self, one: AtWork, attempt: int) -> None:
+        prefix = request_prefix(_FLOW, one.request)
+        outcomes = [prefix + one.step, f"{prefix}attempt/{one.step}/{attempt}"]
+        if one.step and not self._observer.state(one.request).has_ended and not self._memory.read(outcomes):
+            self._wrong("I1", one.request, f"{one.step!r} is over its time, and that is not recorded")
+
+    def _told(self, call: OutgoingCall) -> Response:
+        """What the target of a callback answers."""
+        if self._elapsed >= self._down_for:
+            return Response(204, {}, b"")
+        match self._schedule.choice(("late", "away", 500, 404, 302)):
+            case "late":
+                self._linger(call.timeout)
+                raise CallTimeoutError("The target did not answer in time.")
+            case "away":
+                raise NoAnswerError("There is no target.")
+            case int(status):
+                return Response(status, {}, b"no")
+        raise AssertionError
 
     def take(self, message: Forward) -> None:
         """What the queue does with a message."""
         request = message.request_id
+        self._past[request] = [*self._past[request][-_REMEMBERED:], message]
         if self._strikes("lose", request):
             self._lose(message)
             return
@@ -416,6 +549,7 @@ class Simulation:
 
     def _disturb(self) -> None:
         running = [id for id in self._accepted if not self._accepted[id]]
+        failed = self._failed() if self._left and self.plan.rates["retry"] else []
         if self._strikes("jump"):
             seconds = self._schedule.choice((-3600.0, 3600.0))
             self._clock.advance(seconds)
@@ -426,6 +560,8 @@ class Simulation:
             self._todo.append(("pause", self._schedule.choice(running)))
         if running and self._strikes("stop"):
             self._todo.append(("stop", self._schedule.choice(running)))
+        if failed and self._strikes("retry", id := self._schedule.choice(failed)):
+            self._todo.append(("retry", id))
         if self._queue and self._strikes("malformed"):
             self._deliver_malformed(self._schedule.choice(self._queue))
 
@@ -437,35 +573,57 @@ class Simulation:
             moments.append(float(int(due) + 1))
         if not moments:
             return
-        self._pass(max(0.0, min(moments)))
+        self._workers.pass_time(max(0.0, min(moments)))
+        self._come()
+        if self._due() == 0.0:
+            self._tick()
+
+    def _come(self) -> None:
+        """Let the queue bring what it held back, and again what has not been acknowledged in time."""
         self._queue += [message for at, message in self._held if at <= self._elapsed]
         self._held = [(at, message) for at, message in self._held if at > self._elapsed]
-        if due is not None and (self._due() or 0.0) <= 0.0:
-            self._work("", lambda engine: engine.tick())
+        again = [message for at, message in self._worked_on if at <= self._elapsed]
+        self._queue += again
+        self.result.exercised[REPEATED] += len(again)
+        wait = self.plan.ack_wait
+        self._worked_on = [(at + wait if at <= self._elapsed else at, message) for at, message in self._worked_on]
 
-    def _pass(self, seconds: float) -> None:
-        self._clock.advance(seconds)
-        self._elapsed += seconds
+    def _tick(self) -> None:
+        self._workers.work("", lambda engine: engine.tick(), self.history.acting())
 
-    def _work(self, request: str, act: Any, *, event: Any = None) -> str:
-        """Let a free worker do something; the name of what it raised, if it is to be repeated."""
-        taken = {worker for worker, _ in self._busy}
-        free = [worker for worker in range(self.plan.workers) if worker not in taken]
-        if not free:
-            return "busy"
-        worker = self._schedule.choice(free)
-        self._busy.append((worker, request))
-        try:
-            with event or self.history.acting(request):
-                act(self._engines[worker])
-        except Died:
-            self._engines[worker] = Engine(self._parts)
-            return "died"
-        except _AGAIN as error:
-            return type(error).__name__
-        finally:
-            self._busy.pop()
-        return ""
+    def _failed(self) -> list[str]:
+        """The requests that have failed by now."""
+        if not (self.plan.attempts < 10 or self._timeout or any(self._poisoned.values())):
+            return []
+        return [id for id in self._accepted if self._record(id, "request").get("state") == "FAILED"]
+
+    def _redrive(self) -> bool:
+        """When all is at rest: have what failed go on, beside late messages of its run before."""
+        if self.plan.is_calm:
+            self._left = 0
+        for id in self._failed():
+            if self._schedule.random() < 0.8:
+                self._poisoned[id], self._broken_for = frozenset(), 0.0
+                self._sound |= {id} if self._left == 0 else set()
+            self._todo.append(("retry", id))
+            self._queue += self._past[id]
+        for id in self._accepted:
+            if self._callback_of(id) == "FAILED":
+                self._down_for = 0.0
+                self.result.exercised[TOLD_AGAIN] += 1
+                self._todo.append(("tell again", id))
+        return bool(self._todo)
+
+    def _record(self, id: str, key: str) -> dict[str, Any]:
+        """What stands in the ledger of a request; nothing if that is nothing."""
+        place = request_prefix(_FLOW, id) + key
+        entry = self._memory.read([place]).get(place)
+        return json.loads(entry.value) if entry else {}
+
+    def _callback_of(self, id: str) -> str:
+        """What became of the callback of a request; empty as long as that is not known."""
+        names = [name for name in self._record(id, "request").get("closing", ()) if name.startswith(CALLBACK)]
+        return str(self._record(id, f"node/{names[0]}").get("state", "")) if names else ""
 
     def _deliver(self, message: Forward) -> None:
         id = message.request_id
@@ -473,7 +631,10 @@ class Simulation:
         since = self._lost.pop((id, decoded.step.key), None)
         if since is not None and self._is_missed(id, decoded.step):
             self.result.repairs.append(self._elapsed - since)
+        entry = (self._elapsed + self.plan.ack_wait, message)
+        self._worked_on += [entry] if self.plan.redelivers else []
         error = self._guarded(id, lambda engine: engine.deliver(id, message.body), self.history.delivery(decoded))
+        self._worked_on = [(at, other) for at, other in self._worked_on if other is not message]
         if error == "busy":
             self._queue.append(message)
         elif error and (self.plan.redelivers or self._schedule.random() < 0.5):
@@ -490,7 +651,7 @@ class Simulation:
 
     def _guarded(self, id: str, act: Any, event: Any) -> str:
         try:
-            return self._work(id, act, event=event)
+            return self._workers.work(id, act, event)
         except Exception as error:
             self._wrong("I16", id, f"a delivery raised {type(error).__name__}: {error}")
             return ""
@@ -500,7 +661,7 @@ class Simulation:
         body = body[:place] if self._schedule.random() < 0.5 else _flipped(body, place)
         event = self.history.delivery(None, request=message.request_id, is_forged=True)
         try:
-            if self._work(message.request_id, lambda engine: engine.deliver(message.request_id, body), event=event):
+            if self._workers.work(message.request_id, lambda engine: engine.deliver(message.request_id, body), event):
                 return
         except MessageError:
             return
@@ -508,25 +669,36 @@ class Simulation:
 
     def _command(self, command: str, id: str) -> None:
         try:
-            error = self._work(id, lambda engine: self._carry_out(engine, command, id))
+            error = self._workers.work(id, lambda engine: self._carry_out(engine, command, id), self.history.acting(id))
         except RequestConflictError:
+            return
+        except Exception as error:
+            self._wrong("I1", id, f"{command!r} raised {type(error).__name__}: {error}")
             return
         if error:
             self._todo.append((command, id))
         elif command == "start":
             self._accepted.setdefault(id, False)
-            self.history.add(Accepted(id, _FLOW, self.plan.requests[id]))
+            self.history.add(Accepted(id, _FLOW, self.plan.requests[id], self._target))
         elif command == "pause":
             self._todo.append(("resume", id))
         elif command == "stop":
             self._accepted[id] = True
+        elif command == "retry":  # as long as it had failed, nobody waited for what was lost
+            self._lost = {place: since for place, since in self._lost.items() if place[0] != id}
 
     def _carry_out(self, engine: Engine, command: str, id: str) -> None:
         if command == "start":
-            engine.start(self.plan.requests[id], request_id=id)
+            engine.start(self.plan.requests[id], request_id=id, callback=self._target)
+        elif command == "tell again":
+            engine.retry(id, node=CALLBACK)
         else:
             state = getattr(engine, command)(id)
             self.history.add(Acknowledged(id, command, str(state)))
+
+    @property
+    def _target(self) -> str:
+        return _TARGET if self.plan.has_callback and CALLBACKS not in self._without else ""
 
     # The judgement
 
@@ -535,36 +707,53 @@ class Simulation:
         found = {}
         for id, body in self.plan.requests.items():
             right = evaluate(definition, body, answer_of)
-            is_poisoned = any(function in self.plan.poisoned[id] for _, function in right.calls)
-            found[id] = replace(
-                right, result=None if is_poisoned else right.result, may_fail=is_poisoned or self.plan.attempts < 10
-            )
+            called = {function for _, function in right.calls}
+            may_fail = bool(called & self.plan.poisoned[id]) or self.plan.attempts < 10 or self._timeout is not None
+            result = None if called & self._poisoned[id] else right.result
+            found[id] = replace(right, result=result, may_fail=may_fail)
         return found
 
     def _judge(self) -> None:
+        expected = self._expect()
         for id in self.plan.requests:
-            self._judge_end(id)
+            self._judge_end(id, expected[id])
+            self._judge_time(id)
+            if self._callback_of(id) == "FAILED" and self.plan.down_for < _GIVES_UP_AFTER:
+                self._wrong("I13", id, f"its callback was given up, though the target was down {self.plan.down_for} s")
         self._deliver_kept()
-        self._pass(3 * _DAY)
-        self._work("", lambda engine: engine.tick())
+        self._workers.pass_time(2 * _RETENTION)
+        self._tick()
         self._deliver_kept()
         left = [
             key for key in (*self._memory.keys("faasflow/"), *self._values.list("faasflow/")) if "$clock" not in key
         ]
-        self.result.violations += check(self.history, self._expected, is_drained=True, left=left)
+        self.result.violations += check(self.history, expected, is_drained=True, left=left)
 
-    def _judge_end(self, id: str) -> None:
-        answer, expected = self._observer.answer(id), self._expected[id]
+    def _judge_end(self, id: str, expected: Expected) -> None:
+        try:
+            answer = self._observer.answer(id)
+        except RequestNotFoundError:
+            self._wrong("I1", id, "nothing is known of it")
+            return
         possible = {RequestState.FAILED} if expected.result is None else {RequestState.FINISHED}
-        if self._accepted[id]:
+        if self._accepted.get(id):
             possible.add(RequestState.STOPPED)
-        if expected.may_fail:
+        if expected.may_fail and id not in self._sound:
             possible.add(RequestState.FAILED)
         if answer.state not in possible:
             reason = f" ({answer.failure.error_type}: {answer.failure.message})" if answer.failure else ""
             self._wrong("I1", id, f"it came to be {answer.state}{reason}")
         elif answer.state is RequestState.FINISHED and answer.body != expected.result:
             self._wrong("I4", id, f"its result is {answer.body!r}, not {expected.result!r}")
+
+    def _judge_time(self, id: str) -> None:
+        """Whether a request with a timeout ended by it. A fault may hold the clock up for a while."""
+        record = self._record(id, "request")
+        if self.result.faults["jump"] or not record.get("deadline") or not record.get("ended"):
+            return
+        late = record["ended"] - record["deadline"]
+        if late > _LATENESS + 60.0 * self.result.faults.total():
+            self._wrong("I1", id, f"it ended {late:.0f} s after its time was over")
 
     def _deliver_kept(self) -> None:
         """Copies that come when all is over."""
@@ -667,7 +856,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numbers = run_seeds(chosen.first, chosen.seeds, jobs=chosen.jobs)
     seconds = time.perf_counter() - began
     shown = {name: getattr(numbers, name) for name in ("seeds", "requests", "lost", "doubled", "wrong")}
-    print(json.dumps({**shown, "p99": numbers.p99, "seconds": round(seconds, 1), "faults": numbers.faults}))
+    print(
+        json.dumps(
+            {
+                **shown,
+                "p99": numbers.p99,
+                "seconds": round(seconds, 1),
+                "faults": numbers.faults,
+                "exercised": numbers.exercised,
+            }
+        )
+    )
     for seed in numbers.failures[:5]:
         print(explain(seed), file=sys.stderr)
     return int(bool(numbers.failures))

@@ -10,6 +10,7 @@ from faasflow.ports import Create, Op, Outcome, Put
 from faasflow.stores.memory import MemoryStateStore
 from tests.battery import simulate
 from tests.battery.simulate import KINDS, RATES, explain, plan_of, run_seeds
+from tests.battery.simulate_tally import EXERCISED
 
 
 def test_nothing_is_lost_doubled_or_wrong_whatever_strikes():
@@ -18,6 +19,7 @@ def test_nothing_is_lost_doubled_or_wrong_whatever_strikes():
     assert not numbers.failures, "\n".join(explain(seed) for seed in numbers.failures[:3])
     assert numbers.requests > 300
     assert set(numbers.faults) == set(RATES)
+    assert {name for name in EXERCISED if not numbers.exercised[name]} == set()
     assert len(numbers.repairs) > 20
     assert numbers.p99 < 300
 

@@ -1,0 +1,128 @@
+"""Faults put into the engine by hand that only one feature of the simulation shows each: where that is left out, seeds
+are green in spite of the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from faasflow.engine.closing import Closing
+from faasflow.engine.executor import Executor
+from faasflow.engine.leases import Leases, Running
+from faasflow.engine.ledger import Commit, Ledger, StoredRequest
+from faasflow.engine.work import Work
+from faasflow.errors import CallError
+from tests.battery.simulate import DOWN, KINDS, REDRIVE, TIMEOUT
+
+_ADVANCE, _COMMIT, _SEND = Executor.advance, Ledger.commit, Closing._send
+
+
+def _ignores_leases(self: Leases, running: Running, stood: bytes | None) -> bool:
+    return False
+
+
+def _trusts_leases(
+    self: Ledger, request: StoredRequest, *, create: Mapping[str, bytes], delete: Any = (), **others: Any
+) -> Commit:
+    """Records an outcome whatever stands there, where the step was leased."""
+    if any(key.startswith("lease/") for key in delete):
+        others |= {"put": {**(others.get("put") or {}), **create}, "absent": ()}
+        create = {}
+    return _COMMIT(self, request, create=create, delete=delete, **others)
+
+
+def _takes_any_answer(self: Closing, *about: Any) -> None:
+    with suppress(CallError):
+        _SEND(self, *about)
+
+
+def _counts_old_messages(self: Executor, work: Work) -> None:
+    request = work.ledger.read().request
+    if request is not None:
+        work.message = msgspec.structs.replace(work.message, run=request.record.run)
+    _ADVANCE(self, work)
+
+
+def _lets_nodes_be_late(self: Executor, work: Work, request: StoredRequest) -> None:
+    pass
+
+
+def _lets_requests_be_late(self: Executor, work: Work, request: StoredRequest) -> bool:
+    return False
+
+
+def _overwrites(
+    self: Ledger, request: StoredRequest, *, create: Mapping[str, bytes], put: Any = None, **others: Any
+) -> Commit:
+    """Records the result of a node whatever stands there."""
+    results = {key: value for key, value in create.items() if key.startswith("node/")}
+    rest = {key: value for key, value in create.items() if key not in results}
+    return _COMMIT(self, request, create=rest, put={**(put or {}), **results}, **others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A fault: what takes the place of what. With the kinds in `needs` alone, one of the first `seeds` breaks one of
+    the invariants; with all the others none does. What else would show it is left `apart` there."""
+
+    target: str
+    does: Callable[..., Any]
+    needs: frozenset[str]
+    breaks: frozenset[str]
+    apart: frozenset[str] = frozenset()
+    seeds: int = 150
+
+
+_FREEZES = frozenset({"freeze", "freeze in a call"})
+_ENGINE = "faasflow.engine."
+
+MUTANTS: Mapping[str, Mutant] = {
+    "a lease that a delivery ignores": Mutant(
+        target=_ENGINE + "leases.Leases.take_over",
+        does=_ignores_leases,
+        needs=frozenset({"slow"}),
+        breaks=frozenset({"I6"}),
+    ),
+    "an outcome that who held a lease records over another": Mutant(
+        target=_ENGINE + "ledger.Ledger.commit",
+        does=_trusts_leases,
+        needs=_FREEZES,
+        breaks=frozenset({"I3"}),
+        apart=frozenset({"slow"}),
+    ),
+    "a callback that was refused and counts as delivered": Mutant(
+        target=_ENGINE + "closing.Closing._send",
+        does=_takes_any_answer,
+        needs=frozenset({DOWN}),
+        breaks=frozenset({"I13"}),
+    ),
+    "messages of the run before that count": Mutant(
+        target=_ENGINE + "executor.Executor.advance",
+        does=_counts_old_messages,
+        needs=frozenset({REDRIVE, "retry"}),
+        breaks=frozenset({"I2"}),
+    ),
+    "a node's timeout that is not recorded": Mutant(
+        target=_ENGINE + "executor.Executor._expire",
+        does=_lets_nodes_be_late,
+        needs=frozenset({"slow"}),
+        breaks=frozenset({"I1"}),
+    ),
+    "a request's timeout that is not recorded": Mutant(
+        target=_ENGINE + "executor.Executor.overdue",
+        does=_lets_requests_be_late,
+        needs=frozenset({TIMEOUT}),
+        breaks=frozenset({"I1"}),
+    ),
+    "a result that is recorded over another": Mutant(
+        target=_ENGINE + "ledger.Ledger.commit",
+        does=_overwrites,
+        needs=frozenset({"lag"}),
+        breaks=frozenset({"I3"}),
+        apart=frozenset(KINDS) - {"lag"},
+    ),
+}
