@@ -24,7 +24,7 @@ from faasflow.engine.position import Phase, Position, Step
 from faasflow.engine.records import AttemptRecord, NodeRecord, RequestRecord, dump, load
 from faasflow.engine.repair import ready
 from faasflow.engine.timers import Timer, forward_timer
-from faasflow.errors import BadRequestError, RequestConflictError
+from faasflow.errors import BadRequestError, KeyNotFoundError, RequestConflictError
 
 
 def watched(record: RequestRecord, definition: graph.Definition, now: float, repair_after: float) -> RequestRecord:
@@ -43,6 +43,16 @@ class Redrive:
 
     def retry(self, request_id: str, stored: StoredRequest, *, node: str, input: bytes | None) -> RequestState:
         """Go on; see `Engine.retry`."""
+        try:
+            return self._retry(request_id, stored, node, input)
+        except (BadRequestError, KeyNotFoundError):
+            # Of two who retry at a time the second may find that the first has taken away what it is about to look at.
+            fresh = self._parts.ledger(request_id).read().request
+            if fresh is not None and fresh.version != stored.version:
+                raise _changed(request_id) from None
+            raise
+
+    def _retry(self, request_id: str, stored: StoredRequest, node: str, input: bytes | None) -> RequestState:
         if node == CALLBACK:
             return self._tell_again(request_id, stored)
         record, definition = stored.record, self._definition(request_id, stored.record)
@@ -56,9 +66,7 @@ class Redrive:
         write, delete = self._unrecorded(request_id, ledger, record, definition, node, input)
         change = self._running(record, definition)
         if not ledger.commit(stored, create={}, put=write, delete=delete, change=change).is_done:
-            raise RequestConflictError(
-                f"Request {request_id!r} was changed by somebody else just now; look at it again."
-            )
+            raise _changed(request_id)
         fresh = ledger.read().request
         if fresh is not None and fresh.record.run == change.run:
             self._clock.repair(request_id, fresh)
@@ -150,9 +158,11 @@ class Redrive:
         again = forward_timer(request_id, Step(Position((), name), Phase.NODE), due, attempt=1, run=record.run)
         timers = [again, Timer(request_id, due, since=due, run=record.run)]
         if not ledger.commit(stored, create={}, delete=old, timers=timers, is_alive=True).is_done:
-            raise RequestConflictError(
-                f"Request {request_id!r} was changed by somebody else just now; look at it again."
-            )
+            raise _changed(request_id)
         definition = self._definition(request_id, record)
         self._parts.send(ledger, [Message(request_id, first_step(definition), record.query, run=record.run)])
         return record.state
+
+
+def _changed(request_id: str) -> RequestConflictError:
+    return RequestConflictError(f"Request {request_id!r} was changed by somebody else just now; look at it again.")
