@@ -19,13 +19,11 @@ import msgspec
 
 from faasflow.engine import repair, split
 from faasflow.engine.closing import Closing, is_closing
-from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
-from faasflow.engine.ledger import REQUEST, Ledger, StoredRequest, index_key
+from faasflow.engine.ledger import Ledger, StoredRequest, index_key, read_requests
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.message import Message
 from faasflow.engine.parts import PARKED, Parts
-from faasflow.engine.plan import first_step
 from faasflow.engine.position import Step, load_step
 from faasflow.engine.records import AttemptRecord, RequestRecord, dump, load
 from faasflow.engine.repair import Ready
@@ -39,9 +37,7 @@ from faasflow.engine.timers import (
     forward_timer,
     timers_prefix,
 )
-from faasflow.engine.work import Work
 from faasflow.errors import FaasflowError, ForwardError, StoreUnavailableError, TryAgainError
-from faasflow.naming import request_prefix
 from faasflow.ports import Check, Delete, Entry, Op, Put
 from faasflow.scope import Scope, entered
 
@@ -162,20 +158,12 @@ class FlowClock:
         """Act on timers; how many were claimed."""
         entries = self._parts.state.read(keys)
         timers = {key: load(entry.value, Timer, key) for key, entry in entries.items()}
-        requests = self._requests({timer.request for timer in timers.values()})
+        requests = read_requests(self._parts.state, self._parts.flow, {timer.request for timer in timers.values()})
         claimed = 0
         for key, timer in timers.items():
             claimed += self._fire(key, entries[key], timer, requests.get(timer.request), now, done)
         done.fired += claimed
         return claimed
-
-    def _requests(self, ids: Iterable[str]) -> dict[str, StoredRequest]:
-        keys = {request_prefix(self._parts.flow, id) + REQUEST: id for id in ids}
-        entries = self._parts.state.read(list(keys))
-        return {
-            keys[key]: StoredRequest(load(entry.value, RequestRecord, key), entry.version)
-            for key, entry in entries.items()
-        }
 
     def _fire(
         self, key: str, entry: Entry, timer: Timer, request: StoredRequest | None, now: float, done: Tick
@@ -246,7 +234,7 @@ class FlowClock:
             # What was lost before or during the pause is due when it is over. The time of the request goes on.
             forwarded, due, since = 0, now + self._interval(record, now), timer.since
             if record.deadline is not None and now >= record.deadline:
-                work = self._work(timer.request, record)
+                work = self._executor.whole(timer.request, record)
                 with work.delivering():
                     self._executor.overdue(work, request)
         else:
@@ -271,8 +259,7 @@ class FlowClock:
             return 0, None
         is_due = any(repair.is_due(since, timer.since, now, delay) for since in waiting)
         if is_due:
-            definition = self._parts.define(Context(self._parts.flow, timer.request, record.query))
-            self._parts.forward([Message(timer.request, first_step(definition), record.query, run=record.run)])
+            self._parts.forward([self._executor.whole(timer.request, record).message])
         return int(is_due), min(repair.next_due(since, now, delay) for since in waiting)
 
     def _repair(
@@ -280,7 +267,7 @@ class FlowClock:
     ) -> tuple[int, float]:
         """Forward what is due of a running request; how many steps, and when to look again."""
         record = stored.record
-        work = self._work(request_id, record)
+        work = self._executor.whole(request_id, record)
         with work.delivering():
             if self._executor.overdue(work, stored) or self._executor.changed(work, stored):
                 return 0, now + self._parts.repair_after
@@ -301,12 +288,6 @@ class FlowClock:
         # Of a wide request the branches are due one after the other; a look at it costs more the wider it is.
         soonest = now + _SHORTEST_PAUSE + _PAUSE_PER_STEP * len(found)
         return len(messages), min([now + self._interval(record, now), *(max(at, soonest) for at in due)])
-
-    def _work(self, request_id: str, record: RequestRecord) -> Work:
-        context = Context(self._parts.flow, request_id, record.query)
-        definition = self._parts.define(context)
-        message = Message(request_id, first_step(definition), record.query, run=record.run)
-        return self._executor.work(message, context, definition)
 
     def _judge(
         self,
@@ -379,7 +360,7 @@ class FlowClock:
             old = {key: id for key, id in listed.items() if _ended_of(key, prefix) < latest}
             if not old:
                 return removed
-            requests = self._requests({id.decode() for id in old.values()})
+            requests = read_requests(self._parts.state, self._parts.flow, {id.decode() for id in old.values()})
             for key, id in old.items():
                 removed += self._remove_listed(key, id.decode(), requests.get(id.decode()))
 

@@ -309,20 +309,17 @@ class Engine:
 
     def _close(self, request_id: str, stored: StoredRequest) -> None:
         record = stored.record
-        context = Context(self.flow, request_id, record.query)
-        definition = self._parts.define(context)
-        message = Message(request_id, plan.first_step(definition), record.query, run=record.run, trace=record.trace)
-        work = self._executor.work(message, context, definition)
+        work = self._executor.whole(request_id, record)
         with work.delivering():
             try:
                 if stored.version is None:
-                    work.reports.go_on(message.step.position.path, record.trace)
+                    work.reports.go_on(work.step.position.path, record.trace)
                     work.reports.tell("request_end", state=record.state)
                     self._closing.run(work, record)
                 else:
                     self._closing.run_again(work, record)
             except TryAgainError:
-                self._parts.send(work.ledger, [message])
+                self._parts.send(work.ledger, [work.message])
 
     def _shape(self, request_id: str, record: RequestRecord) -> tuple[graph.Definition | None, str]:
         """The graph that a request runs on; if it cannot be known any more, why."""

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from faasflow import graph
-from faasflow.engine import attempts, operations, split
+from faasflow.engine import attempts, operations, plan, split
 from faasflow.engine.closing import Closing
 from faasflow.engine.context import Context
 from faasflow.engine.leases import Running
@@ -34,7 +34,7 @@ from faasflow.engine.operations import Caller, OperationError
 from faasflow.engine.parts import Parts
 from faasflow.engine.payload import Payload
 from faasflow.engine.position import Phase, Step
-from faasflow.engine.records import BranchesRecord
+from faasflow.engine.records import BranchesRecord, RequestRecord
 from faasflow.engine.settlement import Failed, Settlement
 from faasflow.engine.work import Work
 from faasflow.errors import (
@@ -80,6 +80,15 @@ class Executor:
         except DefinitionError as error:
             raise TryAgainError(f"The flow cannot be defined now: {error}", hint=error.hint) from error
         return self.work(message, context, definition)
+
+    def whole(self, request_id: str, record: RequestRecord) -> Work:
+        """`work` for what concerns a request as a whole; its message asks for the first step, as any would do."""
+        context = Context(self._parts.flow, request_id, record.query)
+        definition = self._parts.define(context)
+        step = plan.first_step(definition)
+        return self.work(
+            Message(request_id, step, record.query, run=record.run, trace=record.trace), context, definition
+        )
 
     def deliver(self, message: Message) -> None:
         """Carry out one delivery. When it returns, the outcome is in the ledger and what follows is in the queue, or

@@ -6,7 +6,7 @@ what follows it is forwarded again only if that has been ready for a moment and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from faasflow.engine import joins, plan, split
@@ -41,12 +41,9 @@ class Following:
 
     def begin_branches(self, work: Work, record: BranchesRecord, branches: split.Branches) -> None:
         """Forward the first steps of the branches that a SPLIT has just opened."""
-        width = plan.start_width(work.definition, work.step, len(branches))
-        self._forward(work, self._opened(work, branches, range(width), record.ended))
+        self._forward(work, self._opened(work, record, branches))
 
-    def begin(
-        self, work: Work, following: After, record: NodeRecord, entries: Mapping[str, bytes] | None = None
-    ) -> None:
+    def begin(self, work: Work, following: After, record: NodeRecord, entries: Mapping[str, bytes] | None) -> None:
         """Forward what follows an outcome that has just been recorded; `entries` says who has arrived at the joins, if
         this step's arrival was recorded too."""
         self._forward(work, self._ready(work, following, record, entries))
@@ -55,7 +52,8 @@ class Following:
         """The step has an outcome: forward what follows it and has none yet."""
         if work.step.key in snapshot.entries and work.step.phase is Phase.SPLIT:
             opened = load(snapshot.entries[work.step.key], BranchesRecord, work.step.key)
-            return self._forward_again(work, self._unopened(work, opened))
+            branches = split.all_branches(work.ledger, opened, work.step)
+            return self._forward_again(work, self._opened(work, opened, branches))
         record = load(snapshot.entries[work.step.outcome], NodeRecord, work.step.outcome)
         following = self._after(work, record)
         return self._forward_again(work, self._ready(work, following, record, None))
@@ -66,19 +64,15 @@ class Following:
         caught = plan.caught(work.definition, work.step)
         return caught.after if caught is not None else After(is_over=True)
 
-    def _opened(self, work: Work, branches: split.Branches, which: Iterable[int], opened: float) -> list[Next]:
+    def _opened(self, work: Work, record: BranchesRecord, branches: split.Branches) -> list[Next]:
+        """The first steps of as many branches as may run at a time."""
         if not branches:
-            return [Next(Step(work.step.position, Phase.JOIN), None, opened)]
+            return [Next(Step(work.step.position, Phase.JOIN), None, record.ended)]
         of = len(branches)
         return [
-            Next(plan.branch(work.definition, work.step, branches[index][0], index, of), branches[index][1], opened)
-            for index in which
+            Next(plan.branch(work.definition, work.step, option, index, of), value, record.ended)
+            for index, (option, value) in enumerate(branches[: plan.start_width(work.definition, work.step, of)])
         ]
-
-    def _unopened(self, work: Work, record: BranchesRecord) -> list[Next]:
-        branches = split.all_branches(work.ledger, record, work.step)
-        width = plan.start_width(work.definition, work.step, len(branches))
-        return self._opened(work, branches, range(width), record.ended)
 
     def _arrived(self, work: Work, places: list[joins.Place], recorded: float) -> dict[str, bytes]:
         """Record arrivals, which follow from the node's record and may be repeated by anybody; who has arrived."""

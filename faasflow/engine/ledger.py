@@ -65,7 +65,7 @@ class Ledger:
             [self._prefix + key for key in (REQUEST, *keys)], [self._prefix + prefix for prefix in prefixes]
         )
         request = entries.pop(self._prefix + REQUEST, None)
-        return Snapshot(self._stored(request) if request else None, self._relative(entries))
+        return Snapshot(_stored(self._prefix + REQUEST, request) if request else None, self._relative(entries))
 
     def start(self, record: RequestRecord, creates: Mapping[str, bytes]) -> bool:
         """Record a new request; False if it exists."""
@@ -201,12 +201,20 @@ class Ledger:
     def _id(self) -> bytes:
         return self._request_id.encode()
 
-    def _stored(self, entry: Entry) -> StoredRequest:
-        return StoredRequest(load(entry.value, RequestRecord, self._prefix + REQUEST), entry.version)
-
     def _relative(self, entries: Mapping[str, Entry]) -> dict[str, bytes]:
         cut = len(self._prefix)
         return {key[cut:]: entry.value for key, entry in entries.items()}
+
+
+def read_requests(store: StateStore, flow: str, ids: Iterable[str]) -> dict[str, StoredRequest]:
+    """Several requests by their ids, in one round trip; those that do not exist are left out."""
+    keys = {request_prefix(flow, id) + REQUEST: id for id in ids}
+    entries = store.read(list(keys)) if keys else {}
+    return {keys[key]: _stored(key, entry) for key, entry in entries.items()}
+
+
+def _stored(key: str, entry: Entry) -> StoredRequest:
+    return StoredRequest(load(entry.value, RequestRecord, key), entry.version)
 
 
 def index_prefix(flow: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from faasflow.engine.closing import CALLBACK
-from faasflow.engine.ledger import REQUEST, index_prefix
+from faasflow.engine.ledger import index_prefix, read_requests
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.parts import Parts
-from faasflow.engine.records import RequestRecord, load
+from faasflow.engine.records import RequestRecord
 from faasflow.engine.timers import failed_prefix, newest_first
-from faasflow.naming import request_prefix
 
 _MOST_SEEN = 1000
 _SPARSE_PART = 200
@@ -96,16 +95,11 @@ class Lists:
             listed = list(self._state.list(prefix, after=prefix + after if after else "", limit=size).items())
             for start in range(0, len(listed), _READ_TOGETHER):
                 part = [(key.removeprefix(prefix), id.decode()) for key, id in listed[start : start + _READ_TOGETHER]]
-                records = self._records(id for _, id in part)
-                yield from ((cursor, id, records.get(id)) for cursor, id in part)
+                requests = read_requests(self._state, self._flow, (id for _, id in part))
+                yield from ((cursor, id, requests[id].record if id in requests else None) for cursor, id in part)
             if len(listed) < size:
                 return
             after = listed[-1][0].removeprefix(prefix)
-
-    def _records(self, ids: Iterable[str]) -> dict[str, RequestRecord]:
-        keys = {request_prefix(self._flow, id) + REQUEST: id for id in ids}
-        entries = self._state.read(list(keys)) if keys else {}
-        return {keys[key]: load(entry.value, RequestRecord, key) for key, entry in entries.items()}
 
 
 def _row(record: RequestRecord) -> dict[str, object]:

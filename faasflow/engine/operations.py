@@ -40,9 +40,6 @@ class OperationError(Exception):
         self.data = data
 
 
-_NO_REPORTS = Reports((), "", "", now=lambda: 0.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """For whom operations run, and how they reach out. `timeout` is the default, in seconds. `left` says how many
@@ -55,11 +52,11 @@ class Caller:
     step: Step
     method: str
     timeout: float
+    reports: Reports
     attempt: int = 1
     left: Callable[[], float] = lambda: float("inf")
     groups: Mapping[int, int] = field(default_factory=dict)
     at_most_once: bool = False
-    reports: Reports = _NO_REPORTS
 
     def tell(self, what: What, operation: graph.Operation, **details: Any) -> dict[str, str]:
         """Tell an event of an operation; the headers that go with its call."""

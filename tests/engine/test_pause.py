@@ -11,22 +11,10 @@ from faasflow.errors import RequestConflictError, StoreUnavailableError
 from faasflow.stores.memory import MemoryStateStore
 from faasflow.testing import FlowTester, OutgoingCall, RequestState, Response
 from faasflow.testing.faults import FlakyStore, FlakyTransport, Operation
+from tests.engine.test_clock import diamond, joined
 from tests.engine.test_leases import Fleet
 
 MINUTE = 60.0
-
-
-def joined(results: dict[str, bytes]) -> bytes:
-    return b",".join(results.values())
-
-
-def diamond(flow, context):
-    dag = flow.dag()
-    for name in ("a", "b", "c"):
-        dag.node(name).apply(name)
-    dag.node("d", aggregator=joined).apply("d")
-    for source, target in ("ab", "ac", "bd", "cd"):
-        dag.edge(source, target)
 
 
 def made_of(define, **options) -> FlowTester:
