@@ -64,7 +64,7 @@ check: lint types layers wheel demo test ## All of the above that can fail
 
 lock: dev-tools ## Write requirements/*.txt from pyproject.toml; newest versions: make lock UPGRADE=--upgrade
 	@$(COMPILE) pyproject.toml --extra examples --extra nats --extra otel --extra redis --group dev --group build --output-file requirements/dev.txt
-	@$(COMPILE) pyproject.toml --extra examples --constraint requirements/dev.txt --output-file requirements/demo.txt
+	@$(COMPILE) pyproject.toml --extra examples --group test --constraint requirements/dev.txt --output-file requirements/demo.txt
 	@$(COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	@$(COMPILE) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 

@@ -96,8 +96,11 @@ class TransportError(FaasflowError, ConnectionError):
 
 
 class NoAnswerError(TransportError):
-    """There was no connection to the target of a call, or it was lost before an answer came; the call may have been
-    received."""
+    """The connection to the target of a call was lost before the whole answer came; the call may have been received."""
+
+
+class UnreachableError(NoAnswerError):
+    """No connection to the target of a call could be made; nothing of the call was received."""
 
 
 class CallTimeoutError(TransportError, TimeoutError):

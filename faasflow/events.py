@@ -16,9 +16,9 @@ class Event:
 
     `node` is the path of a node, `phase` what of it: `node`, or of a node with branches `split` and `join`. `operation`
     names a function, URL or piece of code, without what may be secret in it; where it begins with a call, `method` and
-    `url` are those of the call, without its query. `state` is that of the request or node after the event, `error` what
-    a failure came from. An outcome that is not `is_recorded` came too late and counts no more. Nothing here says what a
-    request works on.
+    `url` are those of the call, without its query, and `properties` are what a custom operation shows of itself.
+    `state` is that of the request or node after the event, `error` what a failure came from. An outcome that is not
+    `is_recorded` came too late and counts no more. Nothing here says what a request works on.
 
     `headers` carries a trace across processes. At `report_request_start` they are those of the caller, at
     `report_execution_continuation` what was put in when the message was sent; what is put into those of
@@ -37,6 +37,7 @@ class Event:
     state: str = ""
     is_recorded: bool = True
     error: BaseException | None = None
+    properties: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
 
 

@@ -35,6 +35,20 @@ def unescape(segment: str) -> str:
     return "" if segment == "%" else unquote(segment, errors="surrogatepass")
 
 
+def readable_path(path: str) -> str:
+    """The path of a node as people read it. It may be ambiguous, and is for texts only."""
+    return unquote(path)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold `text`: names of files may have halves of surrogate pairs in place of other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def header_text(text: str) -> str:
     """`text` as a header can carry it: what is not printable ASCII, and spaces at its ends, are percent-encoded."""
     return _NOT_FOR_HEADERS.sub(lambda found: quote(found[0], safe="", errors="surrogatepass"), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -245,8 +246,17 @@ def test_without_stores_a_flow_keeps_its_records_in_a_file_of_its_own(tmp_path: 
     assert settings.state_store == settings.data_store == f"sqlite://{tmp_path}/orders.db"
 
 
-def test_without_a_folder_the_file_lies_where_temporary_files_do() -> None:
-    assert unquote(read(workflow_name="orders").state_store) == f"sqlite://{tempfile.gettempdir()}/faasflow/orders.db"
+def test_without_a_folder_the_file_lies_in_the_own_folder_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    at_home = unquote(read(workflow_name="orders").state_store)
+    monkeypatch.setenv("HOME", "/nowhere")
+    without = unquote(read(workflow_name="orders").state_store)
+
+    assert at_home == f"sqlite://{tmp_path}/.local/state/faasflow/orders.db"
+    assert without == f"sqlite://{tempfile.gettempdir()}/faasflow-{os.getuid()}/orders.db"
 
 
 @pytest.mark.parametrize("flow", ["a/b", "..", "100%", "a?b#c", "ü"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -75,3 +76,40 @@ def test_another_python_version_is_installed_again(install: ModuleType, monkeypa
 def test_the_first_command_that_fails_is_named(install: ModuleType) -> None:
     with pytest.raises(SystemExit, match=r"failed with status 3.*: \S+ -c import sys; sys.exit\(3\)"):
         install.run(sys.executable, "-c", "import sys; sys.exit(3)")
+
+
+def test_uv_takes_packages_from_where_pip_is_set_to(install: ModuleType) -> None:
+    listed = """global.index-url='https://mirror.example/simple'
+install.extra-index-url='https://one.example/simple\\nhttps://two.example/simple'
+:env:.find-links='/wheels /more'
+:env:.cert='/etc/ca.pem'
+global.constraint='/etc/constraints.txt'
+"""
+
+    assert install.uv_settings(listed) == {
+        "UV_DEFAULT_INDEX": "https://mirror.example/simple",
+        "UV_INDEX": "https://one.example/simple https://two.example/simple",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+    }
+
+
+def test_each_step_is_shown_before_it_runs_and_with_the_time_it_took(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(install, "run", lambda *command, environment=None: shown.append(capsys.readouterr().err))
+    monkeypatch.setattr(install.Environment, "check", lambda self: None)
+    environment = install.Environment(install.PROJECT / ".venv", None)
+    (environment.folder / "bin").mkdir(parents=True)
+    environment.python.symlink_to(sys.executable)
+
+    environment.install("demo")
+
+    assert [text.splitlines()[-1] for text in shown] == [
+        f"  1/4 making the environment with Python 3.{sys.version_info.minor} ...",
+        f"  2/4 installing the tools that build packages ({install.count('build')} packages) ...",
+        f"  3/4 downloading and installing {install.count('demo')} packages ...",
+        "  4/4 installing faasflow ...",
+    ]
+    assert re.search(r"^Installed in \d+ s\.$", capsys.readouterr().err, re.MULTILINE)

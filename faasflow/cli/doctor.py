@@ -18,7 +18,7 @@ from faasflow.cli.options import gateway_option, stack_option
 
 if TYPE_CHECKING:
     from faasflow.cli.target import Target
-    from faasflow.config import Inspection
+    from faasflow.config import Inspection, Settings
     from faasflow.local.state import StateDir
     from faasflow.runtime.checks import Check
 
@@ -28,12 +28,13 @@ _CALL_LIMIT = 60.0  # of the gateway on the laptop
 @dataclass(frozen=True, slots=True)
 class Subject:
     """What is looked at. `origins` says where settings came from that are in no environment yet; `state` is the folder
-    of `faasflow up` where the flow runs there."""
+    of `faasflow up` where the flow runs there, `gateway` that of a flow which is deployed."""
 
     title: str
     found: Inspection
     origins: Mapping[str, str]
     state: StateDir | None = None
+    gateway: Settings | None = None
 
 
 @click.command(short_help="Say what settings are in force, and what is wrong with them.")
@@ -53,13 +54,15 @@ def doctor(
     """Show the settings of a flow and where each came from, with secrets masked, and try what they name: the gateway,
     the stores, the signing secret, the timeouts.
 
-    TARGET is a flow as `faasflow up` runs it: one of the stack file, a handler.py, or its folder. Without it, inside a
-    function's container the settings are those of the function; else they are those of the first flow of the stack
-    file. Ends with 1 if something is wrong.
+    TARGET is a flow as `faasflow up` runs it: one of the stack file, a handler.py, or its folder. Where the gateway is
+    on another machine, or `faasflow up` never ran here, TARGET is the flow behind the gateway, and the settings are
+    those of its stack file. Without TARGET, inside a function's container the settings are those of the function; else
+    they are those of the first flow of the stack file. Ends with 1 if something is wrong.
 
     \b
     Examples:
       faasflow doctor greet
+      faasflow doctor greet --gateway https://gateway.example.com
       kubectl exec deploy/greet -n openfaas-fn -- python -m faasflow.cli doctor
     """
     subject = _subject(target, stack, gateway, state_dir)
@@ -128,21 +131,37 @@ def _subject(target: str | None, stack: Path | None, gateway: str, state_dir: Pa
 
 
 def _on_laptop(target: Target, gateway: str, state_dir: Path | None) -> Subject:
+    from faasflow.cli.deployed import is_deployed
     from faasflow.config import inspect
     from faasflow.local.gateway import function_environment
-    from faasflow.local.platform import STATE_DIR
-    from faasflow.local.state import StateDir
+    from faasflow.local.state import STATE_DIR, StateDir
 
     folder = target.stack.path.parent if target.stack.path else Path()
     state = StateDir(state_dir or folder / STATE_DIR)
     environment = function_environment(target.spec, gateway=gateway, state=state, timeout=_CALL_LIMIT)
     origins = {name: "stack file" if name in target.spec.environment else "faasflow up" for name in environment}
+    asked = inspect({**environment, "gateway": gateway}).settings
+    if is_deployed(asked, state):
+        return _deployed(target, asked)
     return Subject(f"The settings of {target.name} under `faasflow up`:", inspect(environment), origins, state)
 
 
+def _deployed(target: Target, gateway: Settings) -> Subject:
+    from faasflow.config import inspect, masked
+
+    found = inspect({"OPENFAAS_NAME": target.name, **target.spec.environment})
+    title = f"The settings of {target.name} as its stack file has them, behind {masked(gateway.gateway)}:"
+    return Subject(title, found, dict.fromkeys(target.spec.environment, "stack file"), gateway=gateway)
+
+
 def _checks(subject: Subject) -> Iterator[Check]:
+    from faasflow.cli.deployed import check_deployed
     from faasflow.runtime.checks import Check, Verdict, check_gateway, run_checks
 
+    if subject.gateway is not None:
+        # Its secrets are not here, and with a setting that is wrong it does not become ready.
+        yield from check_deployed(subject.found.settings.flow, subject.gateway)
+        return
     if subject.state is None or subject.state.secrets.is_dir():
         yield from run_checks(subject.found)
         return

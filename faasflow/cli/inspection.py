@@ -120,10 +120,12 @@ def main() -> None:
 def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     from faasflow.engine.context import Context
     from faasflow.graph import outline
+    from faasflow.graph.steady import steady
     from faasflow.runtime import definer, load_handler
 
     try:
-        definition = definer(load_handler(handler).define)(Context(name, "", query))
+        define = definer(load_handler(handler).define)
+        definition = steady(lambda: define(Context(name, "", query)))
     except FaasflowError as error:
         folder = handler.resolve() if handler.is_dir() else handler.resolve().parent
         return {"error": error.message + _place(error, folder), "hint": error.hint}

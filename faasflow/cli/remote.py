@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,9 +114,10 @@ class Remote:
         """The names of the functions that the gateway knows as flows."""
         return [str(function["name"]) for function in self.functions() if is_flow(function)]
 
-    def functions(self) -> list[dict[str, Any]]:
-        """The functions that the gateway knows, by name."""
-        answer = self._system("/system/functions", "list of functions")
+    def functions(self, *, namespace: str = "") -> list[dict[str, Any]]:
+        """The functions that the gateway knows, by name; those of its default namespace unless another is given."""
+        query = f"?{urlencode({'namespace': namespace})}" if namespace else ""
+        answer = self._system(f"/system/functions{query}", "list of functions")
         found = _json(answer)
         if not isinstance(found, list):
             raise RemoteError(f"{self.url} is no OpenFaaS gateway: it lists no functions.", code=answer.status_code)
@@ -131,12 +133,35 @@ class Remote:
         query |= {"namespace": namespace} if namespace else {}
         query |= {"since": datetime.fromtimestamp(since, UTC).isoformat()} if since is not None else {}
         query |= {"tail": tail} if tail is not None else {}
-        path = f"/system/logs?{urlencode(query)}"
-        with self._system(path, "logs", timeout=None if follow else _LOG_TIMEOUT, is_stream=True) as answer:
+        with self._log(name, query, timeout=None if follow else _LOG_TIMEOUT) as answer:
             try:
                 yield from (line for line in map(_log_line, answer.iter_lines()) if line is not None)
             except requests.RequestException as exc:
                 raise TransportError(f"The gateway {self.url} broke off the log of {name!r}.") from exc
+
+    def _log(self, name: str, query: Mapping[str, Any], *, timeout: float | None) -> requests.Response:
+        """The log of a function. Gateways answer 404, or 501 without a word, for a function that is not there, and 501
+        where they keep no logs at all."""
+        try:
+            return self._system(f"/system/logs?{urlencode(query)}", "logs", timeout=timeout, is_stream=True)
+        except RemoteError as error:
+            if error.code not in (404, 501):
+                raise
+            known = self._names(query.get("namespace", ""))
+            if known is not None and query["name"] not in known:
+                raise _unknown(name, known, self.url) from error
+            raise RemoteError(
+                f"The gateway {self.url} gives no logs of function {name!r}.",
+                code=error.code,
+                hint="Read them where it runs, as with kubectl logs or journalctl.",
+            ) from error
+
+    def _names(self, namespace: str) -> list[str] | None:
+        """The functions that the gateway knows; `None` where it does not list them."""
+        try:
+            return [str(function.get("name")) for function in self.functions(namespace=namespace)]
+        except RemoteError:
+            return None
 
     def _system(
         self, path: str, what: str, *, timeout: float | None = None, is_stream: bool = False
@@ -217,7 +242,7 @@ def checked(answer: requests.Response) -> requests.Response:
     if isinstance(said, dict) and "error" in said:
         hint = _SIGN if answer.status_code == 401 else str(said.get("hint") or "")
         raise RemoteError(str(said["error"]), code=answer.status_code, hint=hint)
-    text = answer.content[:_LONGEST_EXCERPT].decode("utf-8", "replace").strip()
+    text = " ".join(answer.content[:_LONGEST_EXCERPT].decode("utf-8", "replace").split())
     url = urlsplit(answer.url)
     raise RemoteError(f"{url.path} answered {answer.status_code}: {text or 'nothing'}", code=answer.status_code)
 
@@ -237,6 +262,12 @@ def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> MutableMapping[str, st
     for name, value in pairs:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _unknown(name: str, known: Sequence[str], gateway: str) -> RemoteError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "`faas-cli list` shows its functions, `faasflow list` its flows."
+    return RemoteError(f"There is no function {name!r} on the gateway {gateway}.", code=404, hint=hint)
 
 
 def _log_line(raw: bytes) -> LogLine | None:

@@ -76,6 +76,10 @@ def waits_text(waits: Mapping[str, Any] | None, story: Story, *, since: float | 
             return f"waits for {', '.join(name_of(path.removeprefix(prefix)) for path in waits['nodes'])}"
         case "attempt":
             return f"next attempt {_until(until, story)}"
+        case "connection":
+            times = f"{waits['tries']} times" if waits["tries"] > 1 else "once"
+            begun = clock_time(waits["since"], story["now"])
+            return f"no connection since {begun}, tried {times}, next {_until(until, story)}: {waits['message']}"
         case "lease":
             return f"leased until {clock_time(waits['until'], story['now'])}"
         case "resume":

@@ -87,7 +87,8 @@ def _show(target: Target, found: Inspection | BrokenFlowError) -> None:
         return
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
     show(f"{mark('good', stream=sys.stdout)} {target.name}: {nodes}")
-    file = target.stack.path.name if target.stack.path else "there is no stack file"
+    path = target.stack.path
+    where = f"which {path.name} does not have" if path else "and there is no stack file that has it"
     for name, node in found.missing(target.stack).items():
         sign = mark("warning", stream=sys.stdout)
-        show(f"{sign} {target.name}: node {node!r} calls function {name!r}, which {file} does not have")
+        show(f"{sign} {target.name}: node {node!r} calls function {name!r}, {where}")

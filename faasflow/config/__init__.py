@@ -9,7 +9,7 @@ from faasflow.config.gateway import GATEWAY_DISPATCHER, gateway_access
 from faasflow.config.logs import LogFormat, LogLevel, log_settings
 from faasflow.config.reader import Reading, Source
 from faasflow.config.settings import HMAC_SECRET, Inspection, Settings, inspect, names_flow
-from faasflow.config.text import masked, parse_age, parse_duration, parse_time, without_tokens
+from faasflow.config.text import masked, parse_age, parse_duration, parse_time, redirection, without_tokens
 from faasflow.config.tracing import TraceSettings
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "parse_age",
     "parse_duration",
     "parse_time",
+    "redirection",
     "without_tokens",
 ]

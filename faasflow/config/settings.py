@@ -41,8 +41,9 @@ class Settings:
 
     `flow` is empty if neither the configuration nor the platform names the flow; then the Host header does. `key` signs
     messages between nodes, and callers sign their requests with it; without one messages are not signed. `grace` is how
-    long to go on accepting after SIGTERM. `threads` requests are worked on at a time, and as many more may wait for
-    results. `gateway_login` is the header `Authorization` for the gateway. `dispatcher` is the URL of the NATS server
+    long to go on accepting after SIGTERM, `drain_timeout` how long to wait then for what is in flight. `threads`
+    requests are worked on at a time, and as many more may wait for results. `max_body` is the most bytes that a request
+    may have. `gateway_login` is the header `Authorization` for the gateway. `dispatcher` is the URL of the NATS server
     whose JetStream queues messages between nodes, or `gateway` for the gateway's own queue. `callback_allow` holds
     patterns of the hosts that callbacks may go to; none allows any. `is_watched` is whether something in front ends a
     call at `exec_timeout`. `tick_interval` is how often the process looks at the clock's timers, 0 for never;
@@ -69,9 +70,11 @@ class Settings:
     write_timeout: float = 0.0
     is_watched: bool = False
     grace: float = 0.0
+    drain_timeout: float = DEFAULT_TIMEOUT
     host: str = "127.0.0.1"
     port: int = 5000
     threads: int = 32
+    max_body: int = 64 * 1024 * 1024
     tick_interval: float = 10.0
     repair_after: float = 30.0
     lease: float = 20.0
@@ -120,6 +123,7 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
     authenticates = read.boolean("authenticate_request", False)
     # Who may not start a request must not be able to forge a message of one either.
     signs = read.boolean("validate_request", True) or authenticates
+    exec_timeout = read.seconds("exec_timeout", DEFAULT_TIMEOUT)
     store = default_store(read.text("state_dir"), name)
     return Settings(
         flow=name,
@@ -135,14 +139,16 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
         callback_allow=_host_patterns(read),
         default_method=_method(read),
         call_timeout=read.seconds("call_timeout", 60.0, least=0.001),
-        exec_timeout=read.seconds("exec_timeout", DEFAULT_TIMEOUT),
+        exec_timeout=exec_timeout,
         read_timeout=_connection_timeout(read, "read_timeout"),
         write_timeout=_connection_timeout(read, "write_timeout"),
         is_watched=bool(read.text("exec_timeout") or read.text("fprocess")),
         grace=_grace(read),
+        drain_timeout=read.seconds("drain_timeout", exec_timeout) or float("inf"),
         host=read.text("host", "127.0.0.1"),
         port=_port(read) if port is None else port,
         threads=read.integer("threads", 32, least=1, most=1024),
+        max_body=read.integer("max_body", 64 * 1024 * 1024, least=1024, most=999_999_999),
         tick_interval=read.seconds("tick_interval", 10.0),
         repair_after=read.seconds("repair_after", 30.0, least=1.0),
         lease=read.seconds("lease", 20.0, least=5.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -65,7 +66,17 @@ def _server(read: Reader, name: str, text: str, *, is_tls: bool = False) -> str:
     return f"{'s' if is_tls or found[1] == 'https' else ''}://{found[2]}{port}"
 
 
+def _own_folder() -> Path:
+    """The user's folder for state; where the home cannot be written to, as in a read-only container, a folder for
+    temporary files, which is refused if another user made it."""
+    home = Path(os.path.expanduser("~"))
+    state = Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state")
+    if os.access(state if state.is_dir() else home, os.W_OK):
+        return state / "faasflow"
+    return Path(tempfile.gettempdir()) / f"faasflow-{os.getuid()}"
+
+
 def default_store(folder: str, flow: str) -> str:
-    """The URL of a file of the flow in `folder`, or where temporary files are."""
-    home = Path(folder or Path(tempfile.gettempdir()) / "faasflow")
+    """The URL of a file of the flow in `folder`, or in the user's own folder for state."""
+    home = Path(folder) if folder else _own_folder()
     return "sqlite://" + quote(str(home.absolute() / f"{escape(flow or 'flow')}.db"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 DAY = 86400.0
 HIDDEN = "****"
+
+_LONGEST_ADDRESS = 300
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -66,6 +68,21 @@ def masked(text: str) -> str:
     if not rest.startswith("/"):  # a file has no login; a password may hold anything
         rest = re.sub(r"^.*@", "…@", rest, flags=re.DOTALL)
     return without_tokens(scheme + separator + rest)
+
+
+def redirection(url: str, location: str, *, secret_path: bool = False) -> str:
+    """Where an answer of `url` with the header `Location` points to, as a text behind its status; empty without one.
+    What may be secret is left out: login, query and, with `secret_path`, what the path has in common with `url`'s."""
+    try:
+        target = urlsplit(urljoin(url, location))
+        host = masked(f"{target.scheme}://{target.netloc}")
+    except ValueError:
+        return ""
+    if not location or target.scheme not in ("http", "https"):
+        return ""
+    known = {*urlsplit(url).path.split("/")} - {""} if secret_path else set()
+    path = "/".join("…" if part in known else part for part in target.path.split("/"))
+    return f" and points to {(host + path)[:_LONGEST_ADDRESS]!r}"
 
 
 def without_tokens(text: str) -> str:

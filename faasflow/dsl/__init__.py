@@ -7,8 +7,9 @@ written. Names and meanings follow the Go API of Faas-flow; where they differ th
 
 from __future__ import annotations
 
+from faasflow.dsl.custom import CustomOperation
 from faasflow.dsl.dag import Dag
 from faasflow.dsl.flow import Flow
 from faasflow.dsl.node import Node
 
-__all__ = ["Dag", "Flow", "Node"]
+__all__ = ["CustomOperation", "Dag", "Flow", "Node"]

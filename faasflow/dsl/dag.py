@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from faasflow import graph
+from faasflow.dsl.callables import Given, check_code
 from faasflow.dsl.node import Node
 from faasflow.dsl.options import NodeOptions, OnBranchError, OnError, check_max_parallel, tolerated
 from faasflow.dsl.place import Place, caller
 from faasflow.graph.order import TopologicalOrder
 from faasflow.graph.policy import Retry
+from faasflow.naming import is_unicode
 
 
 class Dag:
@@ -57,7 +59,7 @@ class Dag:
             if id not in self._nodes:
                 raise self._unknown(source, target, id)
         if forwarder is not None:
-            self._place.check_callable(forwarder, f"forwarder of edge {source!r} to {target!r}")
+            check_code(self._place, forwarder, f"forwarder of edge {source!r} to {target!r}")
             if not forward:
                 raise self._place.error(
                     f"Edge {source!r} to {target!r} has a forwarder but forward=False. Remove one of them."
@@ -106,6 +108,7 @@ class Dag:
         on_error: OnBranchError = "stop",
     ) -> Dag:
         """Run the returned DAG once for each item of the dict that `split(data)` gives, with the value as its input.
+        For a list, or what a generator gives, the keys are the positions: "0", "1", and so on.
 
         `aggregator` is given `{key: result of the branch}` in the order of the dict. `max_parallel` bounds how many
         branches run at a time. With `forward=False` the results are not collected and the node's own result is empty.
@@ -113,7 +116,7 @@ class Dag:
         `on_error` says how many branches may fail: none ("stop"), all ("collect"), a number of them (`int`), or a share
         from 0.0 to 1.0 (`float`). Failed ones are left out of what the aggregator is given.
         """
-        self._place.check_callable(split, f"foreach of node {id!r}")
+        check_code(self._place, split, f"foreach of node {id!r}", may_yield=True)
         check_max_parallel(self._place, id, max_parallel)
         may_fail = tolerated(self._place, id, on_error)
         self._check_collected(id, "foreach_branch()", aggregator, forward)
@@ -134,12 +137,11 @@ class Dag:
     ) -> dict[str, Dag]:
         """Run those of the returned DAGs whose key is in the list (or is the text) that `choose(data)` gives, all with
         the same input. `aggregator` and `forward` as in `foreach_branch`, in the order of `keys`."""
-        self._place.check_callable(choose, f"condition of node {id!r}")
+        check_code(self._place, choose, f"condition of node {id!r}", may_yield=True)
         if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
             raise self._place.error(f"conditional_branch({id!r}) got the keys {keys!r}. Give a list of texts.")
         options = list(keys)
-        if not options or not all(isinstance(option, str) for option in options):
-            raise self._place.error(f"conditional_branch({id!r}) got the keys {options!r}. Give at least one text.")
+        self._check_keys(id, options)
         self._check_collected(id, "conditional_branch()", aggregator, forward)
         node = self._vacant(id, "conditional_branch()")
         dags = {key: Dag._at(node._inside(key)) for key in options}
@@ -150,7 +152,7 @@ class Dag:
     def end(self, *, aggregator: graph.Callback) -> None:
         """Where several nodes have no successor: combine their results, `{id: data}`, into that of the DAG. Without it
         the result is a JSON object by node id."""
-        self._place.check_callable(aggregator, "aggregator of end()")
+        check_code(self._place, aggregator, "aggregator of end()", Given.RESULTS)
         self._end_aggregator = aggregator
 
     @classmethod
@@ -178,9 +180,19 @@ class Dag:
             self._order.add(node.id)
         return node
 
+    def _check_keys(self, id: str, keys: list[Any]) -> None:
+        call = f"conditional_branch({id!r})"
+        if not keys or not all(isinstance(key, str) for key in keys):
+            raise self._place.error(f"{call} got the keys {keys!r}. Give at least one text.")
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise self._place.error(f"{call} got the key {key!r} twice. Give each key once.")
+            if not is_unicode(key):
+                raise self._place.error(f"{call} got the key {key!a}, which is not valid Unicode. Rename it.")
+
     def _check_collected(self, id: str, call: str, aggregator: Any, forward: bool) -> None:
         if aggregator is not None:
-            self._place.check_callable(aggregator, f"aggregator of node {id!r}")
+            check_code(self._place, aggregator, f"aggregator of node {id!r}", Given.RESULTS)
         elif forward:
             raise self._place.error(
                 f"{call} of node {id!r} has no aggregator for the results of its branches. "

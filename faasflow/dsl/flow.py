@@ -7,6 +7,7 @@ from typing import Any
 
 from faasflow import graph
 from faasflow.dsl.build import build
+from faasflow.dsl.callables import Given, check_code
 from faasflow.dsl.dag import Dag
 from faasflow.dsl.node import Node
 from faasflow.dsl.options import check
@@ -62,12 +63,12 @@ class Flow:
     def on_failure(self, handler: Callable[[Exception], Any]) -> None:
         """Call `handler(error)` once when the flow fails; what it returns is the body of the failure answer and of the
         callback. The flow has failed all the same."""
-        self._root._place.check_callable(handler, "handler of on_failure()")
+        check_code(self._root._place, handler, "handler of on_failure()", Given.OBJECT)
         self._on_failure = handler
 
     def finally_(self, handler: Callable[[str], Any]) -> None:
         """Call `handler(state)` once at the end, with "success", "failure" or "stopped"."""
-        self._root._place.check_callable(handler, "handler of finally_()")
+        check_code(self._root._place, handler, "handler of finally_()", Given.OBJECT)
         self._finally = handler
 
     def build(self) -> graph.Definition:

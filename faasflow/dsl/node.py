@@ -6,6 +6,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Unpack
 
 from faasflow import graph
+from faasflow.dsl.callables import check_code
+from faasflow.dsl.custom import CustomOperation, custom_operation
 from faasflow.dsl.options import CallOptions, NodeOptions, name_of, operation, shown
 from faasflow.dsl.place import Place
 
@@ -41,8 +43,13 @@ class Node:
 
     def modify(self, code: graph.Callback) -> Node:
         """Run code of the handler itself: `code(data)` returns the new data."""
-        self._place.check_callable(code, f"modify() of node {self.id!r}")
+        check_code(self._place, code, f"modify() of node {self.id!r}")
         return self._append(graph.Operation(graph.OperationKind.MODIFIER, name_of(code), code=code))
+
+    def add(self, operation: CustomOperation) -> Node:
+        """Run an operation of your own kind: `operation.run(data, context)` returns the new data. `CustomOperation`
+        says what it has to be."""
+        return self._append(custom_operation(self._place, self.id, operation))
 
     def _call(self, kind: graph.OperationKind, name: str, options: CallOptions, call: str) -> Node:
         return self._append(operation(self._place, self.id, kind, name, options, call))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypedDict
 
 from faasflow import graph
+from faasflow.dsl.callables import Given, check_code
 from faasflow.dsl.place import Place
 from faasflow.graph.policy import Retry
 
@@ -96,9 +97,12 @@ def operation(
 
 def check(place: Place, option: str, value: Any, owner: str) -> None:
     """Refuse a value that `option` of `owner` cannot have."""
+    if option in _CODE:
+        return check_code(place, value, f"{option} of {owner}", _CODE[option])
     is_right, way_out = _RULES[option]
     if not is_right(value):
         raise place.error(f"The {option} of {owner} is {value!r}. {way_out}")
+    return None
 
 
 def check_max_parallel(place: Place, node: str, value: Any) -> None:
@@ -154,17 +158,18 @@ def _is_whole(value: Any) -> bool:
 
 
 _Rule = tuple[Callable[[Any], bool], str]
-_CODE: _Rule = (callable, "Give a callable of one parameter.")
+_CODE = {
+    "aggregator": Given.RESULTS,
+    "on_failure": Given.OBJECT,
+    "on_request": Given.OBJECT,
+    "on_response": Given.OBJECT,
+}
 _DICT: _Rule = (lambda value: isinstance(value, Mapping), "Give a dict.")
 _RULES: dict[str, _Rule] = {
-    "aggregator": _CODE,
     "at_most_once": (lambda value: isinstance(value, bool), "Give True or False."),
     "headers": _DICT,
     "method": (lambda value: isinstance(value, str), "Give a text such as 'PUT'."),
     "on_error": (lambda value: value in ("stop", "continue"), "Give 'stop' or 'continue'."),
-    "on_failure": _CODE,
-    "on_request": _CODE,
-    "on_response": _CODE,
     "query": _DICT,
     "retry": (lambda value: isinstance(value, Retry), "Give a Retry, such as Retry(attempts=3)."),
     "timeout": (_is_duration, "Give a number of seconds above 0."),

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from faasflow.errors import DefinitionError
+from faasflow.naming import is_unicode
 
 _HERE = os.path.dirname(__file__)
 
@@ -46,11 +47,8 @@ class Place:
         """Refuse what is no text, or an empty one."""
         if not isinstance(value, str) or not value:
             raise self.error(f"{call} got {value!r} for {noun}. Give a text that is not empty.")
-
-    def check_callable(self, code: Any, what: str) -> None:
-        """Refuse what cannot be called."""
-        if not callable(code):
-            raise self.error(f"The {what} is {code!r}. Give a callable of one parameter.")
+        if not is_unicode(value):
+            raise self.error(f"{call} got {value!a} for {noun}, which is not valid Unicode. Rename it.")
 
 
 def caller() -> str:

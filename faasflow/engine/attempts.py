@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from faasflow import graph
+from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, Failure, load
-from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError
+from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError, UnreachableError
 from faasflow.graph.policy import Retry, seconds_of
 
 _LONGEST_TRACEBACK = 8000
 _LONGEST_MESSAGE = 4000
+_LONGEST_NAME = 200
+_SHORT = 300
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _OPEN_CODES = frozenset((408, 502, 504))
 """Statuses that a gateway answers for a function that may have done its work."""
+
+CONNECTING = Retry(attempts=15, delay=1.0, factor=2.0, max_delay=60.0, exceptions=(UnreachableError,))
+"""How long a target is waited for that cannot be connected to: about nine minutes. Tries are counted, and not minutes:
+while the gateway is away, no message arrives to try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,17 @@ class Attempts:
 
     def count(self, run: int, scope: int | None) -> int:
         """How many of one run failed under the same policy."""
-        return sum(attempt.run == run and attempt.scope == scope for attempt in self.failed)
+        return sum(attempt.run == run and attempt.scope == scope for attempt in self.failed if not attempt.unsent)
+
+    @property
+    def unsent(self) -> int:
+        """How many could not connect to what they were to call, and do not count."""
+        return sum(attempt.unsent for attempt in self.failed)
+
+    def connecting(self, run: int) -> int:
+        """How often the last ones of a run could not connect, one after the other."""
+        latest = takewhile(lambda attempt: attempt.unsent and attempt.run == run, reversed(self.failed))
+        return sum(1 for _ in latest)
 
 
 def recorded(step: Step, entries: Mapping[str, bytes]) -> Attempts:
@@ -56,6 +76,16 @@ def numbers_of(step: Step, keys: Iterable[str]) -> list[int]:
     return [int(name) for name in names if "/" not in name]
 
 
+def counts(keys: Iterable[str]) -> dict[str, int]:
+    """How many attempts are recorded, by the prefix of their keys."""
+    found: dict[str, int] = {}
+    for key in keys:
+        if key.startswith("attempt/"):
+            prefix, _, number = key.rpartition("/")
+            found[prefix + "/"] = max(found.get(prefix + "/", 0), int(number))
+    return found
+
+
 def attempt_key(step: Step, number: int) -> str:
     """Where a failed attempt is recorded."""
     return f"{step.attempts}{number}"
@@ -64,47 +94,79 @@ def attempt_key(step: Step, number: int) -> str:
 def policy_of(definition: graph.Definition, node: graph.Node, failure: Failure) -> tuple[Retry | None, int | None]:
     """The policy that a failure of `node` falls under, and the operation whose own it is."""
     if failure.index >= 0:
-        own = node.operations[failure.index].retry
-        if own is not None:
-            return own, failure.index
-    if node.at_most_once:
+        failed = node.operations[failure.index]
+        if failed.may_retry and failed.retry is not None:
+            return failed.retry, failure.index
+    ran = node.operations[: failure.index + 1] if failure.index >= 0 else node.operations
+    if node.at_most_once or not all(operation.may_retry for operation in ran):
         return None, None
     return node.retry or definition.retry, None
 
 
+def can_wait(node: graph.Node, attempts: Attempts, run: int) -> bool:
+    """Whether a call that cannot be made is to be made later. A node that may run at most once fails, and so does one
+    whose target was waited for until the end of `CONNECTING`."""
+    return not node.at_most_once and attempts.connecting(run) + 1 < CONNECTING.attempts
+
+
 def wait(policy: Retry | None, error: BaseException, failed: int, *, chance: float, now: float) -> float | None:
     """Seconds until another attempt after `failed` failures, this one included; `None` if there is to be none."""
-    if policy is None or failed >= policy.attempts or not policy.covers(error):
-        return None
+    if policy is None or failed >= policy.attempts or not policy.covers(error) or isinstance(error, UnreachableError):
+        return None  # a target that cannot be connected to has been waited for already
     asked = seconds_of(error.retry_after, now) if isinstance(error, CallError) else None
     return policy.wait(failed, chance=chance, retry_after=asked or 0.0)
 
 
 def failure_of(step: Step, error: BaseException, *, attempt: int, operation: str = "", index: int = -1) -> Failure:
     """What is recorded of an error."""
-    text = _sound("".join(traceback.format_exception(error)))
-    code = error.code if isinstance(error, CallError) else 0
+    code = _code(error)
     return Failure(
         node=step.position.path,
-        error_type=type(error).__name__,
-        message=_message(error)[:_LONGEST_MESSAGE],
-        operation=operation,
+        error_type=_sound(type(error).__name__)[:_LONGEST_NAME],
+        message=_text_of(error, str)[:_LONGEST_MESSAGE],
+        operation=_sound(operation)[:_LONGEST_MESSAGE],
         attempt=attempt,
-        traceback=text[-_LONGEST_TRACEBACK:],
-        hint=error.hint if isinstance(error, FaasflowError) else "",
+        traceback=_text_of(error, _traceback)[-_LONGEST_TRACEBACK:],
+        hint=_text_of(error, _hint)[:_LONGEST_MESSAGE],
         index=index,
         code=code,
         is_open=isinstance(error, TransportError | NodeTimeoutError) or code in _OPEN_CODES,
     )
 
 
-def _message(error: BaseException) -> str:
+def short_failure(step: Step, error: BaseException, why: BaseException) -> Failure:
+    """What is recorded of an error whose details cannot be: `why` says the reason."""
+    text = f"{_text_of(error, str)[:_SHORT]} (its details cannot be recorded: {_text_of(why, str)[:_SHORT]})"
+    return Failure(step.position.path, _sound(type(error).__name__)[:_LONGEST_NAME], text)
+
+
+def _text_of(error: BaseException, text: Callable[[BaseException], str]) -> str:
+    """What `text` says of an error, whose class may be the handler's own and break every rule."""
     try:
-        return _sound(str(error))
-    except Exception as broken:  # that of the handler's own class
-        return f"(str() of it failed with {type(broken).__name__})"
+        with user_code():
+            return _sound(text(error))
+    except UserCodeError as broken:
+        return f"({getattr(text, '__name__', 'str').strip('_')}() of it failed with {broken})"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _hint(error: BaseException) -> str:
+    """The way out, or what was added to an exception to explain it (PEP 678)."""
+    if isinstance(error, FaasflowError):
+        return str(getattr(error, "hint", "") or "")
+    return " ".join(map(str, getattr(error, "__notes__", ())))
+
+
+def _code(error: BaseException) -> int:
+    code = getattr(error, "code", 0) if isinstance(error, CallError) else 0
+    return code if isinstance(code, int) and 0 <= code < 1000 else 0
 
 
 def _sound(text: str) -> str:
-    """`text` as it can be stored: the name of a file may hold what is no text."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """`text` as it can be stored and shown: the name of a file may hold what is no text, and JSON makes six characters
+    of each that controls a terminal."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

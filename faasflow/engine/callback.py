@@ -24,6 +24,8 @@ _PURPOSE = b"faasflow callback"
 _PORTS = {"http": 80, "https": 443}
 # What different libraries read differently: the host that is checked must be the one that is called.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
+# How servers join a header that was sent twice.
+_SEVERAL = re.compile(r",\s+https?://|^\s*https?://[^/?#\s]*,")
 _PLAIN_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 
 
@@ -32,6 +34,8 @@ def check_target(url: str, allow: Sequence[str]) -> None:
     has patterns, one of them matches its host. A `*` in a pattern stands for any text; a pattern with a port stands
     for that one only. The URL itself is not told, as it may hold a secret."""
     parts = _split(url)
+    if _SEVERAL.search(url):
+        raise BadRequestError(f"{CALLBACK_HEADER} names more than one URL.", hint="Send the header once, with one URL.")
     if parts is None:
         raise BadRequestError(f"{CALLBACK_HEADER} is not an http or https URL.")
     host = (parts.hostname or "").removesuffix(".")

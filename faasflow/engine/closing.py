@@ -17,9 +17,11 @@ import msgspec
 
 from faasflow import graph
 from faasflow.codec import encode
+from faasflow.config import redirection
 from faasflow.engine import callback
 from faasflow.engine.attempts import Attempts, failure_of
 from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
+from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.leases import Running
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import NodeState, RequestState
@@ -28,6 +30,7 @@ from faasflow.engine.payload import Payload
 from faasflow.engine.position import Phase, Position, Step
 from faasflow.engine.records import AttemptRecord, Failure, NodeRecord, RequestRecord, dump, load, node_error
 from faasflow.engine.timers import forward_timer
+from faasflow.engine.user_code import call
 from faasflow.engine.work import Work
 from faasflow.errors import (
     CallError,
@@ -38,9 +41,10 @@ from faasflow.errors import (
     StoreUnavailableError,
     TransportError,
     TryAgainError,
+    UnreachableError,
 )
 from faasflow.graph.policy import Retry
-from faasflow.naming import header_text
+from faasflow.naming import header_text, readable_path
 from faasflow.ports import OutgoingCall
 from faasflow.scope import Scope, entered
 
@@ -151,7 +155,7 @@ class Closing:
             outcome = load(self._parts.ledger(request_id).get(_key(name)), NodeRecord, name)
         except KeyNotFoundError:
             return None
-        return self._parts.payloads(request_id).load(outcome.result) or None
+        return self._parts.payloads(request_id, record.incarnation).load(outcome.result) or None
 
     def _handler(
         self, work: Work, record: RequestRecord, name: str, error: BaseException | None
@@ -162,14 +166,14 @@ class Closing:
         context._bind(work.ledger, work.payloads, definition, root)
         context.node, context.node_input, context.state = "", {}, record.state.outcome
         if name.startswith(FINALLY):
-            if definition.finally_ is None:
+            if (finally_ := definition.finally_) is None:
                 raise _gone("finally_")
-            return lambda: encode(definition.finally_(record.state.outcome), "finally_")  # type: ignore[misc]
-        if definition.on_failure is None:
+            return lambda: encode(call(finally_, record.state.outcome), "finally_")
+        if (on_failure := definition.on_failure) is None:
             raise _gone("on_failure")
         assert record.failure is not None
         reason = node_error(record.failure, error)
-        return lambda: encode(definition.on_failure(reason), "on_failure")  # type: ignore[misc]
+        return lambda: encode(call(on_failure, reason), "on_failure")
 
     def _outcome(
         self, work: Work, record: RequestRecord, name: str, error: BaseException | None, started: float
@@ -177,12 +181,14 @@ class Closing:
         with self._told(work, record, name, 1) as told:
             try:
                 handler = self._handler(work, record, name, error)
-                result = work.payloads.store(f"result/{name}", handler())
+                with user_code():
+                    data = handler()
+                result = work.payloads.store(f"result/{name}", data)
             except (StoreUnavailableError, TryAgainError):
                 raise
-            except (Exception, SystemExit) as failed:
-                told.error = failed
-                failure = _failure(name, failed, 1)
+            except Exception as raised:
+                told.error = raised.error if isinstance(raised, UserCodeError) else raised
+                failure = _failure(name, told.error, 1)
                 return NodeRecord(NodeState.FAILED, started, self._parts.clock.now(), failure=failure)
         return NodeRecord(NodeState.FINISHED, started, self._parts.clock.now(), result=result)
 
@@ -207,7 +213,7 @@ class Closing:
             work.ledger.create(_key(name), dump(outcome), dead=record if failure is not None else None)
             return
         attempt = AttemptRecord(started, now, failure, now + wait, record.run)
-        timer = forward_timer(work.request_id, _step(name), attempt.next, attempt=number + 1, run=record.run)
+        timer = forward_timer(work.request_id, _step(name), attempt.next, attempt=number + 1, life=record.life)
         work.ledger.create(f"{_attempts(name)}{number}", dump(attempt), timers=[timer])
         self._parts.on_timer(attempt.next)
 
@@ -256,18 +262,20 @@ class Closing:
             response = self._parts.transport.call(call)
         except TransportError as error:
             # Without the error's own text: a path of the callback's URL may be as good as a password.
-            reason = "in time" if isinstance(error, CallTimeoutError) else "at all"
-            raise TransportError(f"{_callback(request_id, record)} was not answered {reason}.") from None
+            raise TransportError(f"{_callback(request_id, record)} {_outcome_of(error)}.") from None
         if not response.is_success:
-            raise CallError(f"{_callback(request_id, record)} was answered {response.status}.", code=response.status)
+            moved = redirection(record.callback, response.header("Location"), secret_path=True)
+            text = f"{_callback(request_id, record)} was answered {response.status}{moved}."
+            raise CallError(text, code=response.status)
 
     def _callback_body(self, request_id: str, record: RequestRecord) -> bytes:
         if record.result is not None:
-            return self._parts.payloads(request_id).load(record.result)
+            return self._parts.payloads(request_id, record.incarnation).load(record.result)
         return self.failure_body(request_id, record) or failure_text(request_id, record)
 
     def _callback_headers(self, request_id: str, record: RequestRecord, name: str, body: bytes) -> dict[str, str]:
-        event = hashlib.sha256(f"{self._parts.flow}\n{request_id}\n{name}".encode("utf-8", "surrogatepass"))
+        identity = f"{self._parts.flow}\n{request_id}\n{name}\n{record.incarnation}"
+        event = hashlib.sha256(identity.encode("utf-8", "surrogatepass"))
         headers = {
             REQUEST_ID_HEADER: header_text(request_id),
             STATE_HEADER: record.state.value,
@@ -284,7 +292,7 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
         return msgspec.json.encode({"error": f"The request was {record.state.lower()}.", "request_id": request_id})
     failure = record.failure
     body = {
-        "error": f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
+        "error": f"Node {readable_path(failure.node)!r} failed: {failure.error_type}: {failure.message}",
         "request_id": request_id,
         "node": failure.node,
         "operation": failure.operation,
@@ -296,6 +304,12 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
 
 def _gone(what: str) -> DefinitionChangedError:
     return DefinitionChangedError(f"The flow was changed after this request had ended: it has no {what} any more.")
+
+
+def _outcome_of(error: TransportError) -> str:
+    if isinstance(error, UnreachableError):
+        return "could not be connected to"
+    return "was not answered in time" if isinstance(error, CallTimeoutError) else "was not answered at all"
 
 
 def _callback(request_id: str, record: RequestRecord) -> str:

@@ -9,8 +9,9 @@ from urllib.parse import parse_qs
 import msgspec
 
 from faasflow import graph
-from faasflow.codec import encode
+from faasflow.codec import encode, encode_json
 from faasflow.engine import plan
+from faasflow.engine.guard import engine_code
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.payload import Payload, Payloads
@@ -51,7 +52,9 @@ class Context:
 
     `name` is the flow's. `state` is "ongoing", and in `finally_` "success", "failure" or "stopped". Values that are
     `set` belong to the request, are seen by every later node, and are removed with it. In the aggregator of a foreach
-    that tolerates failures `failed_branches` says which branches failed, and with what.
+    that tolerates failures `failed_branches` says which branches failed, and with what. While an operation runs,
+    `attempt` is the number of its node's attempt, and `idempotency_key` the same each time that the operation is
+    repeated. Only after a function or URL has answered that it failed, the next call of it has another key.
     """
 
     def __init__(self, name: str, request_id: str, query: str) -> None:
@@ -61,6 +64,8 @@ class Context:
         self.state = RequestState.RUNNING.outcome
         self.node = ""
         self.node_input: Mapping[str, bytes] = {}
+        self.attempt = 0
+        self.idempotency_key = ""
         self.failed_branches: Mapping[str, NodeError] = {}
         self._ledger: Ledger | None = None
         self._payloads: Payloads | None = None
@@ -70,35 +75,39 @@ class Context:
     def set(self, key: str, value: Any) -> None:
         """Store bytes, or anything JSON can hold, under `key` for the nodes that follow."""
         ledger, payloads = self._stores("set", key)
-        is_json = not isinstance(value, bytes)
-        data = msgspec.json.encode(value) if isinstance(value, str) else encode(value, f"context.set({key!r})")
-        if value is None:
-            data = b"null"
-        payload = payloads.store(f"data/{escape(key)}", data)
-        ledger.set(_key(key), dump(_Value(payload, is_json)))
+        what = f"context.set({key!r})"
+        is_json = not isinstance(value, bytes | bytearray | memoryview)
+        data = encode_json(value, what, verb="got") if is_json else encode(value, what)
+        with engine_code():
+            payload = payloads.store(f"data/{escape(key)}", data)
+            ledger.set(_key(key), dump(_Value(payload, is_json)))
 
     def get(self, key: str, default: Any = None) -> Any:
         """What was stored under `key`: bytes as bytes, other values as JSON gives them back; `default` if nothing
         was.
         """
         ledger, payloads = self._stores("get", key)
-        try:
-            stored = load(ledger.get(_key(key)), _Value, key)
-        except KeyNotFoundError:
-            return default
-        data = payloads.load(stored.payload)
+        with engine_code():
+            try:
+                stored = load(ledger.get(_key(key)), _Value, key)
+            except KeyNotFoundError:
+                return default
+            data = payloads.load(stored.payload)
         return msgspec.json.decode(data) if stored.is_json else data
 
     def delete(self, key: str) -> None:
         """Forget `key`; one that was never stored is fine."""
         ledger, _ = self._stores("delete", key)
-        ledger.delete(_key(key))
+        with engine_code():
+            ledger.delete(_key(key))
 
     def result(self, node: str) -> bytes:
         """The recorded result of a node that ran before this one: of the same DAG, or else of the nearest around it.
         `NoResultError` if there is none."""
         _, payloads = self._stores("result", node)
-        return payloads.load(self._record("result", node).result)
+        record = self._record("result", node)
+        with engine_code():
+            return payloads.load(record.result)
 
     def failure(self, node: str) -> NodeError | None:
         """Why a node that ran before this one failed, where the flow went on all the same; `None` if it did not fail.
@@ -114,7 +123,8 @@ class Context:
         if key is None:
             raise NoResultError(f"context.{call}({node!r}): the flow has no such node here.")
         try:
-            return load(ledger.get(key), NodeRecord, key)
+            with engine_code():
+                return load(ledger.get(key), NodeRecord, key)
         except KeyNotFoundError as error:
             raise NoResultError(
                 f"context.{call}({node!r}): it has no result yet. Ask only for nodes that come before {self.node!r}."

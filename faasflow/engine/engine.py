@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from faasflow import graph
 from faasflow.engine import plan, story
-from faasflow.engine.clock import ClockStatus, FlowClock, Tick
+from faasflow.engine.aside import Faulty
+from faasflow.engine.clock import ClockStatus, FlowClock
 from faasflow.engine.closing import Closing, ended
 from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
@@ -24,20 +26,26 @@ from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.records import Failure, RequestRecord, dump
 from faasflow.engine.redrive import Redrive, watched
+from faasflow.engine.removal import Removal
+from faasflow.engine.round import Tick
+from faasflow.engine.timers import start_timer
 from faasflow.engine.work import Work
 from faasflow.errors import (
     BadRequestError,
     FaasflowError,
     RequestConflictError,
     RequestNotFoundError,
+    StoreUnavailableError,
     TryAgainError,
 )
+from faasflow.graph.steady import steady
 from faasflow.naming import IdMaker
 from faasflow.scope import Scope, entered
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_ID = 1024
+_LONGEST_START = 3600.0
 _FIRST_LOOK = 0.01
 _LAST_LOOK = 0.5
 
@@ -57,13 +65,21 @@ class Answer:
 class Engine:
     """Runs the requests of one flow. Thread-safe; any number of engines may share the stores of a flow."""
 
-    def __init__(self, parts: Parts, *, make_id: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        make_id: Callable[[], str] | None = None,
+        make_incarnation: Callable[[], str] = lambda: secrets.token_hex(6),
+    ) -> None:
         self._parts = parts
         self._make_id = make_id or IdMaker()
+        self._make_incarnation = make_incarnation
         self._executor = Executor(parts)
         self._closing = Closing(parts)
         self._clock = FlowClock(parts)
         self._redrive = Redrive(parts, self._clock)
+        self._removal = Removal(parts)
         self._lists = Lists(parts)
 
     @property
@@ -74,6 +90,10 @@ class Engine:
     def definition(self, query: str = "") -> graph.Definition:
         """The flow's graph for a request with this query; `DefinitionError` if it has a mistake."""
         return self._parts.define(Context(self.flow, "", query))
+
+    def checked_definition(self, query: str = "") -> graph.Definition:
+        """`definition`, which also raises if the flow is not the same when it is defined again."""
+        return steady(lambda: self.definition(query))
 
     def start(
         self,
@@ -87,14 +107,14 @@ class Engine:
         """Start a request. When it returns, the request is safe: ended, for a flow of one synchronous node; else
         recorded, with its first message in the queue. `headers` are the caller's, for event handlers to look at.
 
-        The same id and body again give the same answer; another body is a `RequestConflictError`.
+        The same id and body again join the first start: they run nothing, and give its answer as it is by then. Another
+        body is a `RequestConflictError`.
         """
         if len(request_id) > _LONGEST_ID:
             raise BadRequestError(f"The request id has {len(request_id)} characters. Use at most {_LONGEST_ID}.")
-        id = request_id or self._make_id()
+        id, incarnation = request_id or self._make_id(), self._make_incarnation()
         context = Context(self.flow, id, query)
         definition = self._parts.define(context)
-        payload = self._parts.payloads(id).store("input", body)
         record = RequestRecord(
             state=RequestState.RUNNING,
             fingerprint=definition.fingerprint,
@@ -102,20 +122,27 @@ class Engine:
             body_sha256=hashlib.sha256(body).hexdigest(),
             query=query,
             callback=callback,
+            incarnation=incarnation,
         )
         step = plan.first_step(definition)
-        work = self._executor.work(Message(id, step, query, payload), context, definition)
-        work.extra = {INPUT: dump(payload)}
-        with work.delivering():
+        message = Message(id, step, query, life=record.life)
+        work = self._executor.work(message, context, definition)
+        work.ledger.expect_start(start_timer(id, record.created + _LONGEST_START, incarnation))
+        with work.delivering(), self._discarding(work):
+            payload = work.payloads.store("input", body)
+            work.message = msgspec.structs.replace(message, data=payload)
+            work.extra = {INPUT: dump(payload)}
             work.reports.tell("request_start", headers=dict(headers or {}))
             trace = work.reports.tell_of("execution_forward", step)
             work.message = msgspec.structs.replace(work.message, trace=trace)
             record = self._watched(msgspec.structs.replace(record, trace=trace), definition)
             if definition.is_single_node and not request_id:
                 return self._run_now(work, record)
-            if work.ledger.start(record, work.extra):
-                return self._begin(work)
-            return self._repeat(work, record)
+            while not work.ledger.start(record, work.extra):
+                if not self._removal.finish(id):
+                    self._removal.discard(id, incarnation, work.ledger)
+                    return self._repeat(work, record)
+            return self._begin(work)
 
     def wait(self, request_id: str, seconds: float) -> Answer:
         """What is known of a request once it has ended, or after `seconds`."""
@@ -137,7 +164,9 @@ class Engine:
     def deliver(self, request_id: str, data: bytes) -> None:
         """Carry out one message of the queue. When it returns, the message is done with; `MessageError` for one that is
         not ours; `TryAgainError`, `StoreUnavailableError` and `ForwardError` ask for it again."""
-        self._executor.deliver(self._parts.codec.decode(data, request_id, self._parts.clock.now()))
+        message = self._parts.codec.decode(data, request_id, self._parts.clock.now())
+        self._parts.queue.measure(message, data, self._parts.repair_after)
+        self._executor.deliver(message)
 
     def pause(self, request_id: str) -> RequestState:
         """Let running nodes end and start no new one. `RequestConflictError` for a request that has ended."""
@@ -172,16 +201,18 @@ class Engine:
     def data(self, request_id: str, node: str = "", part: Part = Part.RESULT) -> bytes:
         """A value of a node, by its path, or of the request itself; `NotKeptError` if it is not kept."""
         record = self._request(request_id).record
-        return value_of(self._parts.ledger(request_id), self._parts.payloads(request_id), record, node, part)
+        payloads = self._parts.payloads(request_id, record.incarnation)
+        return value_of(self._parts.ledger(request_id), payloads, record, node, part)
 
     def remove(self, request_id: str) -> None:
         """Remove all that is stored of an ended request. `RequestConflictError` for one that has not ended."""
-        record = self._request(request_id).record
-        if not record.state.has_ended:
+        stored = self._request(request_id)
+        if not stored.record.state.has_ended:
             raise RequestConflictError(
-                f"Request {request_id!r} is {record.state} and cannot be removed.", hint="Stop it first."
+                f"Request {request_id!r} is {stored.record.state} and cannot be removed.", hint="Stop it first."
             )
-        self._clock.remove(request_id, record)
+        if not self._removal.remove(request_id, stored):
+            raise RequestConflictError(f"Request {request_id!r} was changed by somebody else just now.")
 
     def requests(
         self,
@@ -199,13 +230,27 @@ class Engine:
         """The requests that failed for good; see `Lists.dead_letters`."""
         return self._lists.dead_letters(limit=limit, after=after)
 
-    def tick(self, *, limit: int = 100) -> Tick:
-        """Do everything that is due in this flow; see `clock`. Only a store that is away stops it."""
-        return self._clock.tick(limit=limit)
+    def tick(self, *, limit: int = 100, wait: float = 0.0) -> Tick:
+        """Begin everything that is due in this flow, and wait up to `wait` seconds for it to end; see `clock`. Only a
+        store that is away stops it."""
+        return self._clock.tick(limit=limit, wait=wait)
 
     def sweep(self) -> None:
         """A small tick, if this process has seen none for a while."""
         self._clock.sweep()
+
+    def unreadable(self, *, limit: int = 100) -> list[Faulty]:
+        """The requests, timers and entries of lists that this version cannot read."""
+        return self._clock.unreadable(limit=limit)
+
+    def restore_unreadable(self) -> int:
+        """Go on now with what was set aside and can be read; how many entries. The clock does so each minute."""
+        return self._clock.restore()
+
+    def remove_unreadable(self, name: str) -> None:
+        """Remove a request whose record cannot be read, or by its key an entry that names none.
+        `RequestConflictError` for what can be read, `RequestNotFoundError` where nothing is."""
+        self._clock.remove_unreadable(name)
 
     def beat(self) -> None:
         """Renew leases now; a thread of this process does so by itself, unless there are to be none."""
@@ -246,19 +291,26 @@ class Engine:
         return Answer(work.message.request_id, RequestState.RUNNING)
 
     def _repeat(self, work: Work, record: RequestRecord) -> Answer:
+        """Join the first start. Whether that is at work, waits in a queue or died, nobody can tell; what died is
+        repeated by the clock, and a message from here would run the first node beside it."""
         id = work.message.request_id
-        snapshot = work.ledger.read([work.step.key])
-        stored = _known(id, snapshot).record
+        stored = self._request(id).record
         work.reports.tell("request_end", state=stored.state, is_recorded=False)
         if stored.body_sha256 != record.body_sha256:
             raise RequestConflictError(
                 f"Request {id!r} was started with another body.",
                 hint="Use a new request id, or send the same body.",
             )
-        if stored.state is RequestState.RUNNING and work.step.key not in snapshot.entries:
-            work.message = msgspec.structs.replace(work.message, trace=stored.trace)
-            return self._begin(work)
         return self._answer(id, stored)
+
+    @contextmanager
+    def _discarding(self, work: Work) -> Iterator[None]:
+        """Where no request comes of a start, remove the values that it has written."""
+        try:
+            yield
+        except Exception:
+            self._removal.discard(work.request_id, work.message.life.incarnation, work.ledger)
+            raise
 
     @contextmanager
     def _later(self, work: Work, *, is_recorded: bool = True) -> Iterator[None]:
@@ -269,6 +321,11 @@ class Engine:
             if not is_recorded and work.ended is None:
                 raise
             self._parts.send(work.ledger, [work.message])
+        except StoreUnavailableError:
+            if is_recorded:
+                with suppress(FaasflowError):
+                    self._parts.send(work.ledger, [work.message])
+            raise
 
     def _now(self, work: Work) -> Answer:
         id = work.message.request_id
@@ -277,7 +334,7 @@ class Engine:
     def _answer(self, request_id: str, record: RequestRecord) -> Answer:
         body = None
         if record.result is not None:
-            body = self._parts.payloads(request_id).load(record.result)
+            body = self._parts.payloads(request_id, record.incarnation).load(record.result)
         else:
             body = self._closing.failure_body(request_id, record)
         return Answer(request_id, record.state, body, record.failure)

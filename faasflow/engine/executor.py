@@ -22,29 +22,32 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import msgspec
+
 from faasflow import graph
 from faasflow.engine import attempts, operations, plan, split
 from faasflow.engine.closing import Closing
 from faasflow.engine.context import Context
+from faasflow.engine.guard import UserCodeError
 from faasflow.engine.leases import Running
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.lifecycle import RequestState
-from faasflow.engine.message import Message
+from faasflow.engine.message import Message, message_for
 from faasflow.engine.operations import Caller, OperationError
 from faasflow.engine.parts import Parts
 from faasflow.engine.payload import Payload
 from faasflow.engine.position import Phase, Step
 from faasflow.engine.records import BranchesRecord, RequestRecord
-from faasflow.engine.settlement import Failed, Settlement
+from faasflow.engine.settlement import AGAIN, Failed, Settlement
 from faasflow.engine.work import Work
 from faasflow.errors import (
     DefinitionChangedError,
     DefinitionError,
     LostStartError,
     RequestTimeoutError,
-    StoreUnavailableError,
     TryAgainError,
 )
+from faasflow.graph.steady import STEADY_HINT, unsteady
 from faasflow.scope import Scope, entered
 
 logger = logging.getLogger(__name__)
@@ -61,12 +64,13 @@ class Executor:
     def work(self, message: Message, context: Context, definition: graph.Definition) -> Work:
         """What a delivery needs, for a flow that was defined with `context`."""
         parts = self._parts
+        ledger = parts.ledger(message.request_id)
         return Work(
             message=message,
             definition=definition,
             context=context,
-            ledger=parts.ledger(message.request_id),
-            payloads=parts.payloads(message.request_id),
+            ledger=ledger,
+            payloads=parts.payloads(message.request_id, message.life.incarnation, ledger.reserve),
             reports=parts.reports(message.request_id),
             started=parts.clock.now(),
         )
@@ -86,16 +90,27 @@ class Executor:
         context = Context(self._parts.flow, request_id, record.query)
         definition = self._parts.define(context)
         step = plan.first_step(definition)
-        return self.work(
-            Message(request_id, step, record.query, run=record.run, trace=record.trace), context, definition
-        )
+        message = msgspec.structs.replace(message_for(request_id, record, step), trace=record.trace)
+        return self.work(message, context, definition)
 
     def deliver(self, message: Message) -> None:
         """Carry out one delivery. When it returns, the outcome is in the ledger and what follows is in the queue, or
         left to the clock; `TryAgainError`, `StoreUnavailableError` or `ForwardError` ask for the same message again."""
         work = self.defined(message)
         with work.delivering():
-            self.advance(work)
+            try:
+                self.advance(work)
+            except Exception:
+                self._forget(work)
+                raise
+            self._forget(work)
+
+    def _forget(self, work: Work) -> None:
+        """Where the request of a message was removed: remove the values that this delivery, or one that died, has
+        stored since."""
+        incarnation = work.message.life.incarnation
+        if work.ledger.is_gone and incarnation:
+            self._parts.values(work.request_id, incarnation).cleanup()
 
     def advance(self, work: Work) -> None:
         """Do what the ledger says is to be done for the step of `work`."""
@@ -107,10 +122,11 @@ class Executor:
         request = snapshot.request
         if request is None:
             logger.info("The request is not known (any more); its message for %s ends here.", work.step)
+        elif work.message.life != request.record.life:
+            logger.info("The message for %s is from before a retry, or an earlier request; it ends here.", work.step)
+            work.ledger.is_gone = work.message.life.incarnation != request.record.incarnation
         elif request.record.state.has_ended:
             self._closing.run_again(work, request.record)
-        elif work.message.run != request.record.run:
-            logger.info("The request has gone on after a failure; an older message for %s ends here.", work.step)
         elif request.record.state is RequestState.PAUSED:
             self._park(work, request)
         elif work.step.key in snapshot.entries or work.step.outcome in snapshot.entries:
@@ -120,20 +136,21 @@ class Executor:
 
     def run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
         """Run the step and record its outcome."""
-        with entered(Scope(work.context.name, work.request_id, work.step.position.path, work.message.attempt)):
+        with entered(Scope(work.context.name, work.request_id, work.step.position.path, work.attempt)):
             self._run(work, request, snapshot)
 
     def _run(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> None:
         try:
-            settle = self._leased(work, request, snapshot)
-        except (StoreUnavailableError, TryAgainError):
+            self._leased(work, request, snapshot)()
+        except AGAIN:
             raise
         except OperationError as failed:
-            self._settlement.fail(work, request, Failed(failed.error, failed.operation, failed.index, failed.data))
-        except (Exception, SystemExit) as error:  # sys.exit() ends a node, not the thread that serves it
+            outcome = Failed(failed.error, failed.operation, failed.index, failed.data, failed.is_unsent)
+            self._settlement.fail(work, request, outcome)
+        except UserCodeError as failed:
+            self._settlement.fail(work, request, Failed(failed.error))
+        except Exception as error:  # also where the outcome cannot be recorded: nothing is, if it was
             self._settlement.fail(work, request, Failed(error))
-        else:
-            settle()
 
     def overdue(self, work: Work, request: StoredRequest) -> bool:
         """Fail a request that has not ended in time, if it is one."""
@@ -167,12 +184,22 @@ class Executor:
     def _leased(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> Callable[[], None]:
         running = work.running = self._running(work, request)
         stood = self._parts.leases.take_over(running, snapshot.entries.get(work.step.lease))
+        if not stood and self._may_be_doubled(work, request) and not self._parts.leases.take(running):
+            raise TryAgainError(f"Another delivery of {str(work.step)!r} was faster.")
         try:
             with self._parts.leases.working(running):
                 return self._outcome(work, request, snapshot, stood)
         except TryAgainError:
             self._parts.leases.release(running)
             raise
+
+    def _may_be_doubled(self, work: Work, request: StoredRequest) -> bool:
+        """Whether the step may have been forwarded twice, so that both messages may come within the moment before a
+        lease appears by itself."""
+        if request.version is None or self._parts.lease_after == float("inf") or work.node.at_most_once:
+            return False  # for a node that may run at most once, a lease means that it was started
+        put = work.message.put or work.started  # what a start runs at once was never put into the queue
+        return work.message.is_again or work.started - put > self._parts.repair_after / 2
 
     def _running(self, work: Work, request: StoredRequest) -> Running:
         # Nobody else can know of a request that is not recorded yet.
@@ -197,14 +224,20 @@ class Executor:
     def _begin(self, work: Work, request: StoredRequest) -> None:
         logger.info("%s started.", work.step)
         work.reports.go_on(work.step.position.path, work.message.trace or request.record.trace, phase=work.step.phase)
-        work.reports.tell_of("node_start", work.step, attempt=work.message.attempt)
+        work.reports.tell_of("node_start", work.step, attempt=work.attempt)
 
     def _check_definition(self, work: Work, request: StoredRequest) -> None:
         if request.record.fingerprint != work.definition.fingerprint:
-            raise DefinitionChangedError(
-                "The flow was changed after this request had started.",
-                hint="Start a new request, or deploy the former definition.",
-            )
+            raise self._changed_error(work)
+
+    def _changed_error(self, work: Work) -> DefinitionChangedError:
+        again = self._parts.define(Context(self._parts.flow, work.request_id, work.message.query))
+        if again.fingerprint != work.definition.fingerprint:
+            return DefinitionChangedError(unsteady(work.definition, again), hint=STEADY_HINT)
+        return DefinitionChangedError(
+            "The flow was changed after this request had started, or define() gives another graph in each process.",
+            hint="Start a new request, or deploy the former definition. Sort what define() takes from a set.",
+        )
 
     def _watch(self, work: Work, request: StoredRequest) -> None:
         """Let the node fail when it has not ended in time, whatever its code is still doing."""
@@ -257,10 +290,12 @@ class Executor:
             work.step,
             parts.default_method,
             parts.call_timeout,
-            attempt=work.message.attempt,
+            context=work.context,
+            attempt=work.attempt,
             left=lambda: self._left(work),
             groups=work.attempts.groups,
-            at_most_once=work.node.at_most_once,
+            incarnation=work.message.life.incarnation,
+            can_wait=attempts.can_wait(work.node, work.attempts, work.message.life.run),
             reports=work.reports,
         )
 

@@ -1,7 +1,8 @@
 """What follows a recorded step is forwarded: right after it was recorded, and again by whoever finds it recorded.
 
 A step that waits for several others (a join) is forwarded by the one that arrives last. Where a message comes again,
-what follows it is forwarded again only if that has been ready for a moment and nobody is known to work on it.
+what follows it is forwarded again only if that has been ready for longer than messages wait in the queue, nobody is
+known to work on it, and no other double has done so.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from faasflow.engine import joins, plan, split
+from faasflow.engine.again import claimed, double_key
 from faasflow.engine.attempts import attempt_key
-from faasflow.engine.ledger import Snapshot
+from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.payload import Payload
@@ -53,10 +55,10 @@ class Following:
         if work.step.key in snapshot.entries and work.step.phase is Phase.SPLIT:
             opened = load(snapshot.entries[work.step.key], BranchesRecord, work.step.key)
             branches = split.all_branches(work.ledger, opened, work.step)
-            return self._forward_again(work, self._opened(work, opened, branches))
+            return self._forward_again(work, snapshot.request, self._opened(work, opened, branches))
         record = load(snapshot.entries[work.step.outcome], NodeRecord, work.step.outcome)
         following = self._after(work, record)
-        return self._forward_again(work, self._ready(work, following, record, None))
+        return self._forward_again(work, snapshot.request, self._ready(work, following, record, None))
 
     def _after(self, work: Work, record: NodeRecord) -> After:
         if not record.has_failed:
@@ -83,16 +85,19 @@ class Following:
             entries.update(work.ledger.arrive(put, [place.group for place in some]).entries)
         return entries
 
-    def _forward_again(self, work: Work, following: list[Next]) -> None:
+    def _forward_again(self, work: Work, request: StoredRequest | None, following: list[Next]) -> None:
         missing = self._missing(work, following)
-        latest = self._parts.clock.now() - self._parts.repair_delay
-        if any(one.since > latest for one in missing):
+        now, delay = self._parts.clock.now(), self._parts.repair_delay
+        if any(one.since > now - delay for one in missing):
             # A double of a message that is being worked on looks the same as the repetition of one that got lost.
             # Forwarding at once would multiply doubles at every level; waiting a moment tells the two apart.
-            raise TryAgainError(
-                f"What follows {str(work.step)!r} is not recorded yet.", retry_after=self._parts.repair_delay
-            )
-        self._forward(work, missing)
+            raise TryAgainError(f"What follows {str(work.step)!r} is not recorded yet.", retry_after=delay)
+        if not missing or request is None:
+            return
+        wait = 2 * self._parts.queue.longest(self._parts.repair_after, read=True)
+        run = work.message.life.run
+        late = {double_key(run, one.step, 1): one for one in missing if one.since <= now - wait}
+        self._forward(work, claimed(work.ledger, request, late), is_again=True)  # the clock sees to the others
 
     def _missing(self, work: Work, following: list[Next]) -> list[Next]:
         """Those that have no outcome, that nobody is known to work on, and that do not wait for another attempt."""
@@ -151,15 +156,16 @@ class Following:
         option, value = split.read_branch(work.ledger, record, opened, index)
         return Next(plan.branch(work.definition, opened, option, index, record.count), record.input or value, recorded)
 
-    def _forward(self, work: Work, following: list[Next]) -> None:
-        query, run = work.message.query, work.message.run
+    def _forward(self, work: Work, following: list[Next], *, is_again: bool = False) -> None:
+        query, life = work.message.query, work.message.life
         messages = [
             Message(
                 work.request_id,
                 one.step,
                 query,
                 one.data,
-                run=run,
+                life=life,
+                is_again=is_again,
                 trace=work.reports.tell_of("execution_forward", one.step),
             )
             for one in following

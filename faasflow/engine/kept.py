@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from faasflow.engine.ledger import INPUT, Ledger
 from faasflow.engine.payload import Payload, Payloads
+from faasflow.engine.position import recorded_path
 from faasflow.engine.records import NodeRecord, RequestRecord, load
 from faasflow.errors import NotKeptError
 
@@ -42,7 +43,8 @@ def _of_node(ledger: Ledger, node: str, part: Part) -> Payload | None:
     key = f"node/{node}"
     entry = ledger.read([key]).entries.get(key)
     if entry is None:
-        return None
+        path = recorded_path(node, ledger.keys("node/"))
+        return _of_node(ledger, path, part) if path != node else None
     found = load(entry, NodeRecord, key)
     if part is Part.RESULT:
         return found.result if found.failure is None else None

@@ -88,7 +88,7 @@ class Leases:
     def release(self, running: Running) -> None:
         """End a lease without an outcome, so that the step may be done by the next delivery."""
         if running.held is not None:
-            ended = LeaseRecord(running.owner, 0.0, running.attempt)
+            ended = LeaseRecord(running.owner, self._clock.now(), running.attempt)
             running.ledger.replace(running.key, running.held, dump(ended))
 
     def take_over(self, running: Running, stood: bytes | None) -> bool:

@@ -1,10 +1,14 @@
 """The record of one request in the state store: its keys, what is read together, what is written together.
 
-Keys, below `faasflow/<flow>/<request>/`: `request`, `input`, `node/<path>`, `branches/<path>`,
-`arrived/<path>#<group>/<who>`, `attempt/<step>/<n>`, `lease/<step>`, `override/<step>`, `parked/<step>`,
-`data/<name>`. Beside the requests, `faasflow/<flow>/$requests/<newest first>` lists them, and `timers` names the rest.
-Nothing else decides anything, and there are no counters. The lists follow the requests: each change of a request's
-state is in one transaction with the entries that it adds and removes.
+Keys, below `faasflow/<flow>/<request>/`: `request`, `incarnation`, `input`, `node/<path>`, `branches/<path>`,
+`arrived/<path>#<group>/<who>`, `attempt/<step>/<n>`, `lease/<step>`, `again/<run>/<step>/<claim>`, `override/<step>`,
+`parked/<step>`, `data/<name>`. Beside the requests, `faasflow/<flow>/$requests/<newest first>` lists them, and `timers`
+names the rest. Nothing else decides anything, and there are no counters. The lists follow the requests: each change of
+a request's state is in one transaction with the entries that it adds and removes.
+
+A request id may be used again after its request was removed. `incarnation` is written at the start and again when a
+removal begins, so its version identifies one incarnation: every write requires either that version or the version of
+the request's own record. A delivery that outlives its request therefore writes nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +16,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from faasflow.engine.lifecycle import RequestState
-from faasflow.engine.records import RequestRecord, dump, load
-from faasflow.engine.timers import Timer, ended_key, failed_key, newest_first
+from faasflow.engine.records import RECORD_VERSION, IncarnationRecord, RequestRecord, dump, load
+from faasflow.engine.timers import Timer, ended_key, failed_key, look_timer, newest_first
+from faasflow.errors import KeyNotFoundError, RequestNotFoundError, StoreCorruptError, TryAgainError
 from faasflow.naming import escape, request_prefix
 from faasflow.ports import Check, Create, Delete, Entry, ListPrefix, Op, Outcome, Put, StateStore, Version
 
 REQUEST = "request"
+INCARNATION = "incarnation"
 INPUT = "input"
+
+_UNREAD: Version = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,14 @@ class StoredRequest:
     """A request's record and the version at which it was read."""
 
     record: RequestRecord
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A request whose record this version cannot read."""
+
+    why: str
     version: Version
 
 
@@ -51,27 +69,74 @@ class Commit:
 
 
 class Ledger:
-    """The ledger of one request. Every method but `take` is one round trip to the store."""
+    """The ledger of one incarnation of a request: that which was there at the first read. Every method but `take` is
+    one round trip to the store. `RequestNotFoundError` for a write after the incarnation was removed; `is_gone` says
+    whether that was noticed."""
 
     def __init__(self, store: StateStore, flow: str, request_id: str) -> None:
         self._store = store
         self._flow = flow
         self._request_id = request_id
         self._prefix = request_prefix(flow, request_id)
+        self._incarnation: Version | None = _UNREAD
+        self.is_gone = False
+        self._start: Timer | None = None
+        self._reserved: Check | None = None
 
     def read(self, keys: Sequence[str] = (), prefixes: Sequence[str] = ()) -> Snapshot:
-        """The request's record and what stands under `keys` and `prefixes`, from one moment."""
+        """The request's record and what stands under `keys` and `prefixes`, from one moment. A request that is being
+        removed is not there."""
         entries = self._store.read(
-            [self._prefix + key for key in (REQUEST, *keys)], [self._prefix + prefix for prefix in prefixes]
+            [self._prefix + key for key in (REQUEST, INCARNATION, *keys)],
+            [self._prefix + prefix for prefix in prefixes],
         )
         request = entries.pop(self._prefix + REQUEST, None)
-        return Snapshot(_stored(self._prefix + REQUEST, request) if request else None, self._relative(entries))
+        if self._seen(entries.pop(self._prefix + INCARNATION, None)) != self._incarnation or request is None:
+            self.is_gone = True
+            return Snapshot(None, {})
+        stored = _stored(self._prefix + REQUEST, request)
+        self.is_gone = stored.record.is_removed
+        return Snapshot(None, {}) if self.is_gone else Snapshot(stored, self._relative(entries))
+
+    def stored(self) -> StoredRequest | None:
+        """The request's record, also while it is being removed."""
+        found = read_requests(self._store, self._flow, [self._request_id]).get(self._request_id)
+        if isinstance(found, Unreadable):
+            raise StoreCorruptError(found.why)
+        return found
+
+    def expect_start(self, timer: Timer) -> None:
+        """The request is about to be recorded for the first time. `timer` removes what was written until then, if it
+        never is."""
+        self._start = timer
+
+    def reserve(self) -> None:
+        """Set the timer of a start before the first write. The request's record then requires and deletes it: once the
+        timer has fired, an answer that comes late records nothing."""
+        if self._start is None or self._reserved is not None:
+            return
+        key = self._start.key(self._flow)
+        outcome = self._store.transact([Put(key, dump(self._start)), ListPrefix(key)])
+        self._reserved = Check(key, outcome.entries[key].version)
+
+    def cancel_start(self) -> bool:
+        """Let the start never be recorded; whether it has written anything that is now to be removed."""
+        if self._start is None or self._reserved is None:
+            return False
+        cancelled = dump(msgspec.structs.replace(self._start, tries=self._start.tries + 1))
+        return self._store.transact([self._reserved, Put(self._reserved.key, cancelled)]).committed
+
+    def forget_start(self) -> None:
+        """What a start has written is removed, or belongs to a request."""
+        if self._reserved is not None:
+            self._store.delete(self._reserved.key)
+        self._start = self._reserved = None
 
     def start(self, record: RequestRecord, creates: Mapping[str, bytes]) -> bool:
-        """Record a new request; False if it exists."""
-        ops: list[Op] = [Create(self._prefix + REQUEST, dump(record))]
+        """Record a new request; False if it exists. `TryAgainError` if the timer of the start has fired."""
+        ops: list[Op] = [Create(self._prefix + REQUEST, dump(record)), *self._begun(record)]
         ops += [Create(self._prefix + key, value) for key, value in creates.items()]
-        return self._store.transact([*ops, self._listed(record), *self._watched(record)]).committed
+        return self._recorded(self._store.transact([*ops, self._listed(record), *self._watched(record)]))
 
     def commit(
         self,
@@ -95,6 +160,8 @@ class Ledger:
         ops += [Put(self._prefix + key, value) for key, value in (put or {}).items()]
         ops += [Delete(self._prefix + key) for key in delete]
         ops += [Put(timer.key(self._flow), dump(timer)) for timer in timers]
+        if request.version is None:
+            ops += self._begun(request.record)
         if is_alive:
             ops.append(Delete(failed_key(self._flow, self._request_id, request.record.ended or 0.0)))
         if change is not None:
@@ -104,11 +171,7 @@ class Ledger:
 
     def arrive(self, put: Mapping[str, bytes], listing: Iterable[str]) -> Commit:
         """Put arrivals, which is harmless to repeat, and read who has arrived."""
-        return self._commit([Put(self._prefix + key, value) for key, value in put.items()], listing)
-
-    def write(self, values: Mapping[str, bytes]) -> None:
-        """Write values that nothing refers to yet."""
-        self._store.transact([Put(self._prefix + key, value) for key, value in values.items()])
+        return self._commit([*self._alive(), *(Put(self._prefix + key, value) for key, value in put.items())], listing)
 
     def create(
         self,
@@ -121,11 +184,12 @@ class Ledger:
     ) -> bool:
         """Create one record, with what goes and comes because of it; False if it exists. With `dead` the request
         becomes a dead letter."""
-        ops: list[Op] = [Create(self._prefix + key, value), *(Delete(self._prefix + old) for old in delete)]
+        ops: list[Op] = [*self._alive(), Create(self._prefix + key, value)]
+        ops += [Delete(self._prefix + old) for old in delete]
         ops += [Put(timer.key(self._flow), dump(timer)) for timer in timers]
         if dead is not None:
             ops.append(self._dead(dead))
-        return self._store.transact(ops).committed
+        return self._commit(ops).is_done
 
     def replace(self, key: str, old: bytes, new: bytes) -> bool:
         """Replace a value by another; False if it is not the one that was read."""
@@ -143,26 +207,72 @@ class Ledger:
             if self._store.transact([Check(key, entry.version), Delete(key)]).committed:
                 yield key.removeprefix(self._prefix), entry.value
 
+    def claim(self, keys: Sequence[str]) -> set[str]:
+        """Create empty records, together or not at all; those that somebody else has created, none if all were."""
+        return set(self._commit([*self._alive(), *(Create(self._prefix + key, b"") for key in keys)]).conflicts)
+
     def set_timers(self, timers: Iterable[Timer]) -> None:
         """Set timers."""
         self._store.transact([Put(timer.key(self._flow), dump(timer)) for timer in timers])
 
     def delete(self, key: str) -> None:
         """Remove one key."""
-        self._store.delete(self._prefix + key)
+        self._commit([*self._alive(), Delete(self._prefix + key)])
 
     def set(self, key: str, value: bytes) -> None:
         """Write one key, whatever was there."""
-        self._store.set(self._prefix + key, value)
+        self.reserve()
+        self._commit([*self._alive(), Put(self._prefix + key, value)])
 
     def get(self, key: str) -> bytes:
-        """One value; `KeyNotFoundError` if there is none."""
-        return self._store.get(self._prefix + key)
+        """One value; `KeyNotFoundError` if there is none, `RequestNotFoundError` after the incarnation was removed."""
+        place, guard = self._prefix + key, self._prefix + INCARNATION
+        entries = self._store.read([place, guard])
+        if self._seen(entries.get(guard)) != self._incarnation:
+            raise self._gone()
+        if place not in entries:
+            raise KeyNotFoundError(f"Nothing is stored under {place!r}.")
+        return entries[place].value
 
-    def _commit(self, ops: list[Op], listing: Iterable[str]) -> Commit:
+    def _commit(self, ops: list[Op], listing: Iterable[str] = ()) -> Commit:
         outcome: Outcome = self._store.transact([*ops, *(ListPrefix(self._prefix + prefix) for prefix in listing)])
+        if self._reserved in ops:
+            self._recorded(outcome)
         cut = len(self._prefix)
-        return Commit(frozenset(key[cut:] for key in outcome.conflicts), self._relative(outcome.entries))
+        commit = Commit(frozenset(key[cut:] for key in outcome.conflicts), self._relative(outcome.entries))
+        if INCARNATION in commit.conflicts and REQUEST not in commit.conflicts:
+            raise self._gone()
+        return commit
+
+    def _gone(self) -> RequestNotFoundError:
+        self.is_gone = True
+        return RequestNotFoundError(f"Request {self._request_id!r} was removed meanwhile.")
+
+    def _begun(self, record: RequestRecord) -> list[Op]:
+        """What stands for a new incarnation."""
+        self._incarnation = _UNREAD
+        ops: list[Op] = [Create(self._prefix + INCARNATION, dump(IncarnationRecord(record.incarnation)))]
+        return ops if self._reserved is None else [*ops, self._reserved, Delete(self._reserved.key)]
+
+    def _recorded(self, outcome: Outcome) -> bool:
+        if self._reserved is not None and self._reserved.key in outcome.conflicts and len(outcome.conflicts) == 1:
+            raise TryAgainError(f"The start of request {self._request_id!r} took too long.")
+        if outcome.committed:
+            self._start = self._reserved = None
+        return outcome.committed
+
+    def _seen(self, incarnation: Entry | None) -> Version | None:
+        """The version of the incarnation that was read; the first one is this ledger's own."""
+        version = incarnation.version if incarnation is not None else None
+        if self._incarnation is _UNREAD:
+            self._incarnation = version
+        return version
+
+    def _alive(self) -> list[Op]:
+        """Requires that the incarnation is still there."""
+        if self._incarnation is _UNREAD:
+            self.read()
+        return [Check(self._prefix + INCARNATION, self._incarnation)]
 
     def _listed(self, record: RequestRecord) -> Op:
         return Put(index_key(self._flow, self._request_id, record.created), self._id)
@@ -171,7 +281,7 @@ class Ledger:
         """The first look of the clock at a request."""
         if record.look is None:
             return []
-        timer = Timer(self._request_id, record.look, since=record.created, run=record.run)
+        timer = look_timer(self._request_id, record.look, record.created, record.life)
         return [Put(timer.key(self._flow), dump(timer))]
 
     def _dead(self, record: RequestRecord) -> Op:
@@ -188,7 +298,7 @@ class Ledger:
             if change.closing:
                 ops += self._watched(change) if is_new else []
             elif before.look is not None and not is_new:
-                ops.append(Delete(Timer(self._request_id, before.look).key(self._flow)))
+                ops.append(Delete(look_timer(self._request_id, before.look, 0.0, before.life).key(self._flow)))
         elif before.state.has_ended and not change.state.has_ended:
             ops.append(Delete(ended_key(self._flow, self._request_id, before.ended or 0.0)))
             ops.append(Delete(failed_key(self._flow, self._request_id, before.ended or 0.0)))
@@ -206,15 +316,32 @@ class Ledger:
         return {key[cut:]: entry.value for key, entry in entries.items()}
 
 
-def read_requests(store: StateStore, flow: str, ids: Iterable[str]) -> dict[str, StoredRequest]:
+def read_requests(store: StateStore, flow: str, ids: Iterable[str]) -> dict[str, StoredRequest | Unreadable]:
     """Several requests by their ids, in one round trip; those that do not exist are left out."""
     keys = {request_prefix(flow, id) + REQUEST: id for id in ids}
     entries = store.read(list(keys)) if keys else {}
-    return {keys[key]: _stored(key, entry) for key, entry in entries.items()}
+    found: dict[str, StoredRequest | Unreadable] = {}
+    for key, entry in entries.items():
+        try:
+            found[keys[key]] = _stored(key, entry)
+        except StoreCorruptError as error:
+            found[keys[key]] = Unreadable(str(error), entry.version)
+    return found
+
+
+def load_id(value: bytes, key: str) -> str:
+    """The request id in an entry of a list; `StoreCorruptError`, which names its `key`, if it is none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise StoreCorruptError(f"The record {key!r} names no request: {error}") from error
 
 
 def _stored(key: str, entry: Entry) -> StoredRequest:
-    return StoredRequest(load(entry.value, RequestRecord, key), entry.version)
+    record = load(entry.value, RequestRecord, key)
+    if record.version > RECORD_VERSION:
+        raise StoreCorruptError(f"The record {key!r} cannot be read: it was written by a newer version.")
+    return StoredRequest(record, entry.version)
 
 
 def index_prefix(flow: str) -> str:

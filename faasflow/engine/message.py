@@ -12,8 +12,10 @@ import hmac
 
 import msgspec
 
+from faasflow.codec import json_decoder
 from faasflow.engine.payload import Payload
 from faasflow.engine.position import Step, StepData, dump_step, load_step
+from faasflow.engine.records import Life, RequestRecord
 from faasflow.errors import MessageError
 
 VERSION = 1
@@ -34,27 +36,45 @@ class _Wire(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     run: int = 0
     trace: dict[str, str] = {}
+    incarnation: str = ""
+    put: float = 0.0
+    sender: str = ""
+    again: bool = False
 
 
 class Message(msgspec.Struct, frozen=True):
     """Asks for `step` of `request_id`. `query` is that of the start. `data` spares reading the one value that the step
-    works on; without it, it is read from the ledger. `attempt` counts from 1; `run` is that of the request: what was
-    sent before the request went on after a failure counts no more. `trace` is what event handlers sent along."""
+    works on; without it, it is read from the ledger. `attempt` counts from 1. `life` is that of the request: what was
+    sent before the request went on after a failure, or by an earlier request with the same id, counts no more. `trace`
+    is what event handlers sent along. With `is_again` the step may have been forwarded before. `put` is when the
+    message was handed to the queue, by the clock of `sender`, the engine that did so."""
 
     request_id: str
     step: Step
     query: str = ""
     data: Payload | None = None
     attempt: int = 1
-    run: int = 0
+    life: Life = Life()
     trace: dict[str, str] = {}
+    is_again: bool = False
+    put: float = 0.0
+    sender: str = ""
+
+
+def message_for(
+    request_id: str, record: RequestRecord, step: Step, *, attempt: int = 1, is_again: bool = False
+) -> Message:
+    """A message that asks for `step` of a request as it is recorded now; its data are read from the ledger."""
+    return Message(request_id, step, record.query, attempt=attempt, life=record.life, is_again=is_again)
 
 
 class MessageCodec:
-    """Writes and verifies the messages of one flow. `lifetime` is in seconds; `key=None` leaves signatures out."""
+    """Writes and verifies the messages of one flow. `lifetime` is in seconds; `key=None` leaves signatures out.
+    `sender` names the engine that messages are written for."""
 
-    def __init__(self, flow: str, key: bytes | None, *, lifetime: float = 7 * 86400) -> None:
+    def __init__(self, flow: str, key: bytes | None, *, lifetime: float = 7 * 86400, sender: str = "") -> None:
         self._flow = flow
+        self._sender = sender
         self._key = hmac.new(key, _PURPOSE, "sha256").digest() if key is not None else None
         self._lifetime = lifetime
 
@@ -69,8 +89,12 @@ class MessageCodec:
             query=message.query,
             data=message.data,
             attempt=message.attempt,
-            run=message.run,
+            run=message.life.run,
             trace=message.trace,
+            incarnation=message.life.incarnation,
+            put=round(now, 3),
+            sender=self._sender,
+            again=message.is_again,
         )
         body = msgspec.json.encode(wire)
         return _HEAD + self._sign(body) + _MIDDLE + body + b"}"
@@ -80,7 +104,7 @@ class MessageCodec:
         another flow or request."""
         body = self._verified(data)
         try:
-            wire = msgspec.json.decode(body, type=_Wire)
+            wire = json_decoder(_Wire).decode(body)
         except (ValueError, RecursionError) as error:
             raise MessageError(f"The message cannot be read: {error}.") from error
         if wire.v != VERSION:
@@ -90,7 +114,18 @@ class MessageCodec:
         if now > wire.expires:
             raise MessageError("The message has expired.")
         step = load_step(wire.step)
-        return Message(wire.request, step, wire.query, wire.data, wire.attempt, wire.run, wire.trace)
+        return Message(
+            wire.request,
+            step,
+            wire.query,
+            wire.data,
+            wire.attempt,
+            Life(wire.incarnation, wire.run),
+            wire.trace,
+            wire.again,
+            wire.put,
+            wire.sender,
+        )
 
     def _verified(self, data: bytes) -> bytes:
         signature_end = len(_HEAD) + _DIGITS

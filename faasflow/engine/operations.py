@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from faasflow import graph
-from faasflow.codec import decode, encode, parameter_type
-from faasflow.config import masked
+from faasflow.codec import encode
+from faasflow.config import masked, redirection
+from faasflow.engine.context import Context
+from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.position import Step
 from faasflow.engine.reports import Reports, What
+from faasflow.engine.user_code import call, call_user_code
 from faasflow.errors import (
     CallError,
     CallTimeoutError,
-    NoAnswerError,
     NodeTimeoutError,
     StoreUnavailableError,
     TryAgainError,
+    UnreachableError,
 )
 from faasflow.graph import OperationKind
 from faasflow.ports import OutgoingCall, Response, Transport
@@ -30,21 +33,33 @@ ATTEMPT_HEADER = "X-Faas-Flow-Attempt"
 
 class OperationError(Exception):
     """Carries what an operation raised, with the operation's name and place and the data it worked on; the engine's
-    own, never seen by handlers."""
+    own, never seen by handlers. With `is_unsent` the call could not be made, and is to be made later."""
 
-    def __init__(self, operation: str, error: BaseException, *, index: int, data: bytes) -> None:
+    def __init__(
+        self, operation: str, error: BaseException, *, index: int, data: bytes, is_unsent: bool = False
+    ) -> None:
         super().__init__(operation)
+        self.is_unsent = is_unsent
         self.operation = operation
         self.error = error
         self.index = index
         self.data = data
 
 
+class _UnsentError(Exception):
+    """A call could not be made, because its target cannot be connected to, and it can wait."""
+
+    def __init__(self, error: UnreachableError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """For whom operations run, and how they reach out. `timeout` is the default, in seconds. `left` says how many
-    seconds the node has left, `groups` how often each operation was answered with a failure. A node that may run at
-    most once is never repeated for want of an answer. `reports` is told of each operation."""
+    seconds the node has left, `groups` how often each operation was answered with a failure. With `can_wait` a call
+    that cannot be made is to be made later. `reports` receives the events of each operation, and `context` is what the
+    code of the handler sees."""
 
     transport: Transport
     flow: str
@@ -53,10 +68,12 @@ class Caller:
     method: str
     timeout: float
     reports: Reports
+    context: Context
     attempt: int = 1
     left: Callable[[], float] = lambda: float("inf")
     groups: Mapping[int, int] = field(default_factory=dict)
-    at_most_once: bool = False
+    incarnation: str = ""
+    can_wait: bool = False
 
     def tell(self, what: What, operation: graph.Operation, **details: Any) -> dict[str, str]:
         """Tell an event of an operation; the headers that go with its call."""
@@ -66,15 +83,21 @@ class Caller:
         """What every call of this node carries: whose step it is, the attempt, and a key that stays the same as long as
         nobody knows what became of the call: when it is repeated, and when it is tried again after no answer came. A
         call that was answered with a failure is followed by one with another key."""
-        identity = [self.flow, self.request_id, self.step.key, str(operation)]
-        if group := self.groups.get(operation, 0):
-            identity.append(str(group))
-        key = hashlib.sha256("\n".join(identity).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return {
-            IDEMPOTENCY_HEADER: key,
+            IDEMPOTENCY_HEADER: self.key(operation, group=self.groups.get(operation, 0)),
             ATTEMPT_HEADER: str(self.attempt),
             PARENT_HEADER: f"{self.flow}/{self.request_id}",
         }
+
+    def key(self, operation: int, *, group: int = 0) -> str:
+        """What the other side can recognise an operation by that is repeated. That of code never changes: an error that
+        it raises does not say what became of what it did before."""
+        identity = [self.flow, self.request_id, self.step.key, str(operation)]
+        if group:
+            identity.append(str(group))
+        if self.incarnation:
+            identity.append(self.incarnation)
+        return hashlib.sha256("\n".join(identity).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def run(node: graph.Node, data: bytes, caller: Caller, *, first: int = 0) -> bytes:
@@ -82,17 +105,26 @@ def run(node: graph.Node, data: bytes, caller: Caller, *, first: int = 0) -> byt
     fails."""
     for index, operation in enumerate(node.operations[first:], first):
         before = data
+        caller.context.attempt = caller.attempt
+        group = 0 if operation.code is not None else caller.groups.get(index, 0)
+        caller.context.idempotency_key = caller.key(index, group=group)
         headers = caller.tell("operation_start", operation, **_target(operation, caller))
         try:
             data = _run_one(node, index, operation, data, caller, headers)
         except (StoreUnavailableError, TryAgainError) as error:  # the node is not to blame
             caller.tell("operation_failure", operation, error=error, is_recorded=False)
             raise
-        except (Exception, SystemExit) as error:
-            if caller.left() <= 0 and isinstance(error, CallTimeoutError):
-                error = too_late(node)
-            caller.tell("operation_failure", operation, error=error)
-            raise OperationError(_shown(operation), error, index=index, data=before) from error
+        except _UnsentError as unsent:
+            caller.tell("operation_failure", operation, error=unsent.error, is_recorded=False)
+            raise OperationError(
+                _shown(operation), unsent.error, index=index, data=before, is_unsent=True
+            ) from unsent.error
+        except Exception as raised:
+            failed = raised.error if isinstance(raised, UserCodeError) else raised
+            if caller.left() <= 0 and isinstance(failed, TimeoutError):
+                failed = too_late(node)
+            caller.tell("operation_failure", operation, error=failed)
+            raise OperationError(_shown(operation), failed, index=index, data=before) from failed
         caller.tell("operation_end", operation)
     return data
 
@@ -105,27 +137,23 @@ def too_late(node: graph.Node) -> NodeTimeoutError:
     )
 
 
-def call_user_code(code: graph.Callback, data: bytes, what: str) -> bytes:
-    """`code(data)` with the data as its annotation asks for, and what it returns as bytes."""
-    return encode(code(decode(data, parameter_type(code), what)), what)
-
-
 def _run_one(
     node: graph.Node, index: int, operation: graph.Operation, data: bytes, caller: Caller, headers: Mapping[str, str]
 ) -> bytes:
     what = f"{_shown(operation)!r} of node {node.id!r}"
-    if operation.kind is OperationKind.MODIFIER:
-        assert operation.code is not None
-        return call_user_code(operation.code, data, what)
+    if operation.code is not None:
+        more = (caller.context,) if operation.kind is OperationKind.CUSTOM else ()
+        return call_user_code(operation.code, data, what, *more, left=caller.left())
     try:
-        call = _outgoing(operation, data, caller, {**headers, **caller.headers(index)})
-        return _answer(operation, caller.transport.call(call), what)
-    except StoreUnavailableError:
+        outgoing = _outgoing(operation, data, caller, {**headers, **caller.headers(index)})
+        return _answer(operation, outgoing.url, _answered(outgoing, caller), what)
+    except (StoreUnavailableError, _UnsentError):
         raise
     except Exception as error:
-        if isinstance(error, NoAnswerError) and operation.kind is OperationKind.FUNCTION and not caller.at_most_once:
-            # Functions are reached through the gateway: that is away, and the delivery is repeated when it is back.
-            raise TryAgainError(str(error), hint=error.hint) from error
+        if isinstance(error, UserCodeError):
+            if operation.on_failure is None or not isinstance(error.error, Exception):
+                raise
+            return _handled(operation.on_failure, error.error, what)
         if operation.on_failure is None:
             raise
         return _handled(operation.on_failure, error, what)
@@ -136,7 +164,7 @@ def _outgoing(operation: graph.Operation, data: bytes, caller: Caller, headers: 
     left = caller.left()
     if left <= 0:
         raise CallTimeoutError(f"No time was left for {_shown(operation)!r}.")
-    call = OutgoingCall(
+    outgoing = OutgoingCall(
         method=operation.method or caller.method,
         url=caller.transport.function_url(operation.name) if is_function else operation.name,
         headers={**headers, **operation.headers},
@@ -146,18 +174,29 @@ def _outgoing(operation: graph.Operation, data: bytes, caller: Caller, headers: 
         function=operation.name if is_function else None,
     )
     if operation.on_request is not None:
-        operation.on_request(call)
-    return call
+        with user_code():
+            call(operation.on_request, outgoing)
+    return outgoing
 
 
-def _answer(operation: graph.Operation, response: Response, what: str) -> bytes:
+def _answered(call: OutgoingCall, caller: Caller) -> Response:
+    try:
+        return caller.transport.call(call)
+    except UnreachableError as error:
+        if caller.can_wait:
+            raise _UnsentError(error) from error
+        raise
+
+
+def _answer(operation: graph.Operation, url: str, response: Response, what: str) -> bytes:
     if operation.on_response is not None:
-        return encode(operation.on_response(response), f"on_response of {what}")
+        with user_code():
+            return encode(call(operation.on_response, response), f"on_response of {what}")
     if response.is_success:
         return response.body
     kind = "Function" if operation.kind is OperationKind.FUNCTION else "URL"
     raise CallError(
-        f"{kind} {_shown(operation)!r} answered {response.status}.",
+        f"{kind} {_shown(operation)!r} answered {response.status}{redirection(url, response.header('Location'))}.",
         code=response.status,
         body=response.body,
         hint=_excerpt(response.body),
@@ -172,8 +211,10 @@ def _shown(operation: graph.Operation) -> str:
     return masked(operation.name).partition("?")[0]
 
 
-def _target(operation: graph.Operation, caller: Caller) -> dict[str, str]:
-    """Method and URL of an operation that calls, without what may be secret."""
+def _target(operation: graph.Operation, caller: Caller) -> dict[str, Any]:
+    """Method and URL of an operation that calls, without what may be secret; the properties of a custom one."""
+    if operation.kind is OperationKind.CUSTOM:
+        return {"properties": dict(operation.properties)}
     if operation.kind is OperationKind.MODIFIER:
         return {}
     is_function = operation.kind is OperationKind.FUNCTION
@@ -187,7 +228,8 @@ def _excerpt(body: bytes) -> str:
 
 
 def _handled(on_failure: Callable[[Exception], Any], error: Exception, what: str) -> bytes:
-    result = on_failure(error)
-    if isinstance(result, Exception):  # as Go's handlers do, which return the error
-        raise result from error
-    return encode(result, f"on_failure of {what}")
+    with user_code():
+        result = call(on_failure, error)
+        if isinstance(result, Exception):  # as Go's handlers do, which return the error
+            raise result from error
+        return encode(result, f"on_failure of {what}")

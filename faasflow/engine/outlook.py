@@ -146,9 +146,10 @@ class _Outlook:
         if self._moment.state is RequestState.PAUSED and not executions.get(NodeState.RUNNING):
             return _Standing(NodeState.WAITING, {"for": "resume"})
         if retrying and done + retrying == of:
-            times = [(row.get("waits") or {}).get("until") for row in self._counts.executions[place.path]]
-            until = min((time for time in times if time is not None), default=None)
-            return _Standing(NodeState.RETRYING, {"for": "attempt", "until": until})
+            waits = [row.get("waits") or {} for row in self._counts.executions[place.path]]
+            timed = [one for one in waits if one.get("until") is not None]
+            soonest = min(timed, key=lambda one: float(one["until"]), default={"for": "attempt", "until": None})
+            return _Standing(NodeState.RETRYING, soonest)
         missing = self._awaited(place)
         if executions or place.path in self._counts.splits or not missing:
             return _Standing(NodeState.RUNNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,13 +12,15 @@ from itertools import islice
 import msgspec
 
 from faasflow import graph
+from faasflow.engine.beside import Inline, Workers
 from faasflow.engine.context import Context
 from faasflow.engine.leases import Leases
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.message import Message, MessageCodec
 from faasflow.engine.payload import INLINE_LIMIT, Payload, Payloads
 from faasflow.engine.position import StepData, dump_step, load_step
-from faasflow.engine.records import dump, load
+from faasflow.engine.queue_wait import QueueWait
+from faasflow.engine.records import Life, dump, load
 from faasflow.engine.reports import Reports
 from faasflow.engine.timers import forward_timer
 from faasflow.errors import ForwardError
@@ -38,6 +41,7 @@ class _Parked(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     run: int = 0
     trace: dict[str, str] = {}
+    incarnation: str = ""
 
 
 def _no_timer(due: float) -> None:
@@ -50,9 +54,12 @@ class Parts:
     hosts that callbacks may go to, none for any. `inline_limit` is in bytes; times are in seconds.
 
     A repeated delivery forwards what follows its recorded step only when that has had no record for `repair_delay`. The
-    clock forwards a step again that has been ready for `repair_after`. A step is leased after `lease_after` of work,
-    infinity for never, for the time of `lease`. Ended requests are kept for `retention`. `on_timer` is told when a
-    timer that was set here is due; `events` are told what happens; `chance` gives numbers from 0 to 1 for jitter.
+    clock forwards a step again that has been ready for `repair_after`. Both wait for twice as long as messages are
+    known to wait in the queue, if that is longer. A step is leased after `lease_after` of work, infinity for never, for
+    the time of `lease`. Ended requests are kept for `retention`. `on_timer` is told when a timer that was set here is
+    due; `events` are told what happens; `chance` gives numbers from 0 to 1 for jitter. `workers` run what the clock
+    finds due. `sender` names this engine in the messages that it puts into the queue, and measures how long these wait;
+    an empty one measures nothing.
     """
 
     flow: str
@@ -74,22 +81,32 @@ class Parts:
     on_timer: Callable[[float], None] = _no_timer
     events: Sequence[EventHandler] = ()
     chance: Callable[[], float] = random.random
+    workers: Workers = field(default_factory=Inline, repr=False)
+    sender: str = field(default_factory=lambda: secrets.token_hex(4))
     leases: Leases = field(init=False, repr=False)
+    queue: QueueWait = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leases", Leases(self.clock, after=self.lease_after, duration=self.lease))
+        object.__setattr__(self, "queue", QueueWait(self.state, self.flow, self.clock, self.sender))
 
     @property
     def codec(self) -> MessageCodec:
-        return MessageCodec(self.flow, self.key)
+        return MessageCodec(self.flow, self.key, sender=self.sender)
 
     def ledger(self, request_id: str) -> Ledger:
         """The ledger of one request."""
         return Ledger(self.state, self.flow, request_id)
 
-    def payloads(self, request_id: str) -> Payloads:
-        """The values of one request."""
-        return Payloads(self.data, self.flow, request_id, limit=self.inline_limit)
+    def payloads(self, request_id: str, incarnation: str, before_write: Callable[[], None] = lambda: None) -> Payloads:
+        """The values of one incarnation of a request."""
+        return Payloads(self.values(request_id, incarnation), limit=self.inline_limit, before_write=before_write)
+
+    def values(self, request_id: str, incarnation: str) -> DataStore:
+        """What the data store holds of one incarnation of a request. Each has a place of its own, so that a late write
+        or removal of an earlier one reaches nothing of a later one."""
+        place = f"{request_id}.{incarnation}" if incarnation else request_id
+        return self.data.configure(self.flow, place)
 
     def reports(self, request_id: str) -> Reports:
         """Who is told of one delivery of a request."""
@@ -102,17 +119,24 @@ class Parts:
             [Forward(self.flow, message.request_id, codec.encode(message, now)) for message in messages]
         )
 
+    def patience(self, *, read: bool = False) -> float:
+        """For how many seconds a step may be ready before it is forwarded again: long enough for a message that only
+        waits. With `read` what others know of the queue is looked up."""
+        return max(self.repair_after, 2 * self.queue.longest(self.repair_after, read=read))
+
     def park(self, ledger: Ledger, request: StoredRequest, message: Message) -> bool:
         """Keep a message until its paused request is resumed; False if the request has changed since it was read."""
         step = dump_step(message.step)
-        parked = _Parked(step, message.query, message.data, message.attempt, message.run, message.trace)
+        life = message.life
+        parked = _Parked(step, message.query, message.data, message.attempt, life.run, message.trace, life.incarnation)
         return ledger.commit(request, create={}, put={PARKED + message.step.key: dump(parked)}).is_done
 
     def unpark(self, request_id: str, key: str, value: bytes) -> Message:
         """The message that was kept under `key`."""
         parked = load(value, _Parked, key)
         step = load_step(parked.step)
-        return Message(request_id, step, parked.query, parked.data, parked.attempt, parked.run, parked.trace)
+        life = Life(parked.incarnation, parked.run)
+        return Message(request_id, step, parked.query, parked.data, parked.attempt, life, parked.trace)
 
     def unpark_all(self, ledger: Ledger, request_id: str) -> None:
         """Forward every message that was kept for a request, each by whoever removes it. A few are removed at a time,
@@ -123,20 +147,20 @@ class Parts:
                 break
 
     def send(self, ledger: Ledger, messages: Sequence[Message]) -> bool:
-        """Forward messages of one request. Those that the queue does not take (False) are left to the clock, so that
-        nothing hangs on the caller; `ForwardError` if there are too many for that, or it cannot be recorded."""
+        """Forward messages of one request. If the queue does not take them all (False), they are left to the clock, so
+        that nothing hangs on the caller."""
         if not messages:
             return True
         try:
             self.forward(messages)
             return True
         except ForwardError as error:
-            if len(messages) > _TIMERS_AT_ONCE:
-                raise
             logger.warning("%s The clock repeats it.", error)
             due = self.clock.now() + _REFUSED_DELAY
-            ledger.set_timers(
-                forward_timer(one.request_id, one.step, due, attempt=one.attempt, run=one.run) for one in messages
+            timers = (
+                forward_timer(one.request_id, one.step, due, attempt=one.attempt, life=one.life) for one in messages
             )
+            while some := list(islice(timers, _TIMERS_AT_ONCE)):
+                ledger.set_timers(some)
             self.on_timer(due)
             return False

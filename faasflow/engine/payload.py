@@ -6,6 +6,7 @@ A referenced value is named by its content, so that a second run of a node never
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -29,30 +30,48 @@ EMPTY = Payload()
 
 
 def inline(value: bytes) -> Payload:
-    """A payload that holds `value` itself."""
+    """A payload that holds `value` itself: as text, unless it consists of what JSON has to escape."""
+    return _held(value)[0]
+
+
+def stored_size(value: bytes) -> int:
+    """How many bytes `value` takes inside a record."""
+    return _held(value)[1]
+
+
+def _held(value: bytes) -> tuple[Payload, int]:
     if not value:
-        return EMPTY
+        return EMPTY, 0
     try:
-        return Payload(text=value.decode())
+        text = value.decode()
+        size = len(msgspec.json.encode(text)) - 2
     except UnicodeDecodeError:
-        return Payload(base64=value)
+        text, size = None, 0
+    if text is None or size > 2 * len(value):
+        return Payload(base64=value), -(-len(value) // 3) * 4
+    return Payload(text=text), size
 
 
 class Payloads:
-    """The values of one request. `limit` is the largest size, in bytes, that is held inline."""
+    """The values of one request, kept in `view`. `limit` is the largest size, in bytes, that is held inline: what a
+    value takes in JSON, where it is escaped text or base64. `before_write` is called before each write to `view`."""
 
-    def __init__(self, data: DataStore, flow: str, request_id: str, *, limit: int = INLINE_LIMIT) -> None:
-        self._data = data
-        self._flow = flow
-        self._request_id = request_id
+    def __init__(
+        self, view: DataStore, *, limit: int = INLINE_LIMIT, before_write: Callable[[], None] = lambda: None
+    ) -> None:
+        self._view = view
         self.limit = limit
+        self._before_write = before_write
 
     def store(self, name: str, value: bytes) -> Payload:
         """`value` as a payload; a large one is written under a key that begins with `name` first."""
         if len(value) <= self.limit:
-            return inline(value)
+            payload, size = _held(value)
+            if size <= self.limit:
+                return payload
         digest = hashlib.sha256(value).hexdigest()
         key = f"{name}~{digest[:32]}"
+        self._before_write()
         self._view.set(key, value)
         return Payload(ref=key, size=len(value), sha256=digest)
 
@@ -67,11 +86,7 @@ class Payloads:
 
     def limited(self, limit: int) -> Payloads:
         """The same values, with at most `limit` bytes held inline."""
-        return Payloads(self._data, self._flow, self._request_id, limit=min(limit, self.limit))
-
-    @property
-    def _view(self) -> DataStore:
-        return self._data.configure(self._flow, self._request_id)
+        return Payloads(self._view, limit=min(limit, self.limit), before_write=self._before_write)
 
 
 def size_of(payload: Payload) -> int:

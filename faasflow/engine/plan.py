@@ -269,9 +269,9 @@ def _aggregator(node: graph.Node) -> graph.Callback | None:
 
 def results_by_id(results: dict[str, bytes]) -> dict[str, object]:
     """The result of a DAG with several end nodes: a JSON object by node id."""
-    from faasflow.codec import readable
+    from faasflow.codec import json_or_text
 
-    return {id: readable(data) for id, data in results.items()}
+    return {id: json_or_text(data, id) for id, data in results.items()}
 
 
 def _follow(dag: graph.Dag, position: Position, edge: graph.Edge) -> Target:

@@ -9,13 +9,14 @@ together.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
 
 from faasflow.errors import MessageError
-from faasflow.naming import escape
+from faasflow.naming import escape, readable_path
 
 
 class FrameKind(StrEnum):
@@ -109,6 +110,14 @@ class Step:
 
     def __str__(self) -> str:
         return self.position.path if self.phase is Phase.NODE else f"{self.position.path} ({self.phase})"
+
+
+def recorded_path(text: str, keys: Iterable[str]) -> str:
+    """The path that `text` names among the keys of outcomes: itself, or else the only one that reads like it."""
+    outcomes = [key.partition("/") for key in keys if "#" not in key]
+    paths = {path for family, _, path in outcomes if family in ("node", "branches")}
+    alike = [path for path in paths if readable_path(path) == text]
+    return alike[0] if text not in paths and len(alike) == 1 else text
 
 
 def _segment(frame: Frame) -> str:

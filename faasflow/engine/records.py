@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from faasflow.codec import json_decoder
 from faasflow.engine.lifecycle import NodeState, RequestState
 from faasflow.engine.payload import EMPTY, Payload
 from faasflow.errors import NodeError, StoreCorruptError
+from faasflow.naming import readable_path
 
 RECORD_VERSION = 1
 
@@ -33,7 +35,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 def node_error(failure: Failure, cause: BaseException | None = None) -> NodeError:
     """A recorded failure as user code is told of it."""
     error = NodeError(
-        f"Node {failure.node!r} failed: {failure.error_type}: {failure.message}",
+        f"Node {readable_path(failure.node)!r} failed: {failure.error_type}: {failure.message}",
         node=failure.node,
         operation=failure.operation,
         error_type=failure.error_type,
@@ -42,12 +44,31 @@ def node_error(failure: Failure, cause: BaseException | None = None) -> NodeErro
     return error
 
 
+class Rewind(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a retry has to remove before the request goes on: the records of `node` (its path) and of what followed from
+    it, or where it `is_partial` those of its failed branches, of one `branch` or all. `kept` are keys that stay."""
+
+    node: str
+    is_partial: bool = False
+    branch: str | None = None
+    kept: tuple[str, ...] = ()
+
+
+class Life(NamedTuple):
+    """Names one run of one incarnation of a request: what was sent in another one counts no more."""
+
+    incarnation: str = ""
+    run: int = 0
+
+
 class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record of a request. Times are seconds since the epoch; `body_sha256` tells whether a second start is the
-    same; `closing` names the steps that are to run after the end. `run` counts how often the request went on after a
-    failure; `deadline` is when it fails if it has not ended, `look` when the clock looks at it first, `resumed` when
-    its last pause was over. `trace` is what event handlers sent along with the first message, for those messages that
-    nobody sends along anything with."""
+    same; `closing` names the steps that are to run after the end. `incarnation` is a random word made at the start: it
+    tells the request from earlier ones with the same id. `run` counts how often the request went on after a failure;
+    `deadline` is when it fails if it has not ended, `look` when the clock looks at it first, `resumed` when its last
+    pause was over. `trace` is what event handlers sent along with the first message, for those messages that nobody
+    sends along anything with. `rewinds` are what the last retry has still to remove; nothing starts before. A request
+    with `is_removed` is being removed and counts as unknown."""
 
     state: RequestState
     fingerprint: str
@@ -63,8 +84,23 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline: float | None = None
     look: float | None = None
     resumed: float = 0.0
+    rewinds: tuple[Rewind, ...] = ()
     trace: dict[str, str] = {}
+    incarnation: str = ""
+    is_removed: bool = False
     version: int = RECORD_VERSION
+
+    @property
+    def life(self) -> Life:
+        """What messages, timers and parked messages of this request carry as long as they count."""
+        return Life(self.incarnation, self.run)
+
+
+class IncarnationRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Guards what is written for one incarnation of a request. It is written at the start and when a removal begins."""
+
+    incarnation: str
+    is_removed: bool = False
 
 
 class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,7 +125,8 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """An attempt that failed and is followed by another one, at `next`. `run` is the request's then. `scope` is the
-    place of the operation whose own policy retries it; the next attempt then begins there, with `data`."""
+    place of the operation whose own policy retries it; the next attempt then begins there, with `data`. One that is
+    `unsent` could not connect to what it was to call: it does not count."""
 
     started: float
     ended: float
@@ -98,6 +135,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     run: int = 0
     scope: int | None = None
     data: Payload = EMPTY
+    unsent: bool = False
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -138,7 +176,7 @@ def dump(record: msgspec.Struct) -> bytes:
 def load(data: bytes, kind: type[Record], key: str) -> Record:
     """The record in `data`. `StoreCorruptError`, which names `key`, if it is not one."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return json_decoder(kind).decode(data)
     except ValueError as error:
         raise StoreCorruptError(
             f"The record {key!r} cannot be read: {error}. It was written by something else, or by a newer version."

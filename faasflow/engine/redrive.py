@@ -1,11 +1,16 @@
-"""Going on with a request that failed for good: what is unrecorded so that it can run again, and what is kept.
+"""Retrying a failed request: what is removed so that it can run again, and what is kept.
 
-The failed node's record becomes a failed attempt, and the request is RUNNING again in a new run. Everything else stays
-as it is recorded. Messages and outcomes of the run before count no more: a delivery that was under way when the
-request failed is refused, and its step is forwarded again like any other that has no outcome.
+The failed node's record becomes a failed attempt, and the request is RUNNING again in a new run. Where a node is named,
+its records and those of all that followed from it go; where a foreach failed because too many branches did, those of
+its failed branches. That may be more than fits into a transaction, so that it is recorded first, and then done by
+`rewinder`. Everything else stays as it is recorded. Messages and outcomes of the run before count no more: a delivery
+that was under way when the request failed is refused, and its step is forwarded again like any other that has no
+outcome.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import msgspec
 
@@ -17,13 +22,14 @@ from faasflow.engine.closing import CALLBACK
 from faasflow.engine.context import Context
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.lifecycle import Command, RequestState, transition
-from faasflow.engine.message import Message
+from faasflow.engine.message import message_for
 from faasflow.engine.parts import Parts
-from faasflow.engine.plan import first_step
-from faasflow.engine.position import Phase, Position, Step
-from faasflow.engine.records import AttemptRecord, NodeRecord, RequestRecord, dump, load
-from faasflow.engine.repair import ready
-from faasflow.engine.timers import Timer, forward_timer
+from faasflow.engine.payload import Payloads
+from faasflow.engine.plan import first_step, key_of_result
+from faasflow.engine.position import Phase, Position, Step, recorded_path
+from faasflow.engine.records import NodeRecord, RequestRecord, Rewind, dump, load
+from faasflow.engine.rewinder import as_attempt, failed_step, is_over_tolerance
+from faasflow.engine.timers import forward_timer, look_timer
 from faasflow.errors import BadRequestError, KeyNotFoundError, RequestConflictError
 
 
@@ -32,6 +38,119 @@ def watched(record: RequestRecord, definition: graph.Definition, now: float, rep
     deadline = now + definition.timeout if definition.timeout is not None else None
     look = now + repair_after
     return msgspec.structs.replace(record, deadline=deadline, look=min(look, deadline or look))
+
+
+class _Again:
+    """What a retry writes and deletes at once, and what it leaves to be removed before the request goes on."""
+
+    def __init__(self, ledger: Ledger, definition: graph.Definition, record: RequestRecord, *, now: float) -> None:
+        self._ledger = ledger
+        self._definition = definition
+        self._record = record
+        self._now = now
+        self._options = cache(split.options_reader(ledger))
+        self.put: dict[str, bytes] = {}
+        self.delete: list[str] = []
+        self.rewinds = record.rewinds  # those of a retry that was cut off, and whose request has failed again
+
+    def plan(self, node: str, payloads: Payloads, input: bytes | None) -> None:
+        """Let the request go on from `node`, or from where it failed. `BadRequestError` if it cannot."""
+        keys = self._keys()
+        node = recorded_path(node, keys)
+        failed = self._record.failure.node if self._record.failure is not None else ""
+        target = node or failed
+        if not target:  # it took too long: nothing has failed
+            if input is not None:
+                raise BadRequestError("No node has failed for which an input could be given.", hint="Name one.")
+            return
+        position = self._position(target, keys)
+        step = failed_step(self._definition, position, keys)
+        if node and step.phase is Phase.JOIN:
+            step = Step(position, Phase.SPLIT)
+        is_whole = bool(node) and (target != failed or step.phase is Phase.SPLIT)
+        behind = rewind.keys_behind(self._definition, target, keys, self._options) if is_whole else set()
+        kept = self._as_attempt(step, keys - behind, is_known=step == failed_step(self._definition, position, keys))
+        kept += self._override(step, payloads, input)
+        if failed and failed != target and f"node/{failed}" not in behind:
+            self._failed(failed, keys)
+        elif not is_whole:
+            self._failed_branches(target, keys)
+        if is_whole:
+            self._others_of_branches(position, keys)
+            self.rewinds += (Rewind(target, kept=tuple(kept)),)
+        self.delete += sorted({f"node/{target}", f"node/{failed}"} & keys)
+
+    def _keys(self) -> set[str]:
+        keys = set(self._ledger.keys())
+        for rewound in self.rewinds:
+            if not rewound.is_partial:
+                keys -= rewind.keys_behind(self._definition, rewound.node, keys, self._options) - set(rewound.kept)
+        return keys
+
+    def _position(self, target: str, keys: set[str]) -> Position:
+        if not keys & {f"node/{target}", f"branches/{target}"}:
+            raise BadRequestError(
+                f"Node {target!r} has no outcome in this request, and so cannot be retried.",
+                hint="Name a node by its path, as the story of the request shows it.",
+            )
+        position = rewind.position_of(self._definition, target, self._options)
+        if position is None:
+            raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
+        outcome = self._outcome(target, keys)
+        if outcome is not None and outcome.failure is not None and outcome.failure.node != target:
+            raise BadRequestError(
+                f"Node {target!r} was not reached: its branch failed at {outcome.failure.node!r} before.",
+                hint=f"Retry node {outcome.failure.node!r}.",
+            )
+        return position
+
+    def _outcome(self, path: str, keys: set[str]) -> NodeRecord | None:
+        key = f"node/{path}"
+        return load(self._ledger.get(key), NodeRecord, key) if key in keys else None
+
+    def _as_attempt(self, step: Step, keys: set[str], *, is_known: bool = True) -> list[str]:
+        """Record a step that failed as an attempt that did; its key."""
+        outcome = self._outcome(step.position.path, keys | {step.outcome}) if is_known else None
+        if outcome is None or outcome.failure is None:
+            return []
+        key = attempt_key(step, len(numbers_of(step, keys)) + 1)
+        self.put[key] = as_attempt(outcome, self._now, self._record.run)
+        return [key]
+
+    def _override(self, step: Step, payloads: Payloads, input: bytes | None) -> list[str]:
+        if input is None:
+            return []
+        path = step.position.path
+        if step.phase is Phase.JOIN:
+            raise BadRequestError(
+                f"Node {path!r} joins branches and has no input of its own.",
+                hint=f"Name it to open all its branches again with this input: node={path!r}.",
+            )
+        self.put[step.override] = dump(payloads.store(f"input/{path}", input))
+        return [step.override]
+
+    def _failed(self, path: str, keys: set[str]) -> None:
+        """Let the node at which the request failed run again, beside the one that was named."""
+        position = rewind.position_of(self._definition, path, self._options)
+        if position is not None:
+            self._as_attempt(failed_step(self._definition, position, keys), keys)
+            self._failed_branches(path, keys)
+
+    def _failed_branches(self, path: str, keys: set[str]) -> None:
+        outcome = self._outcome(path, keys)
+        if outcome is not None and is_over_tolerance(outcome, keys):
+            self.rewinds += (Rewind(path, is_partial=True),)
+
+    def _others_of_branches(self, position: Position, keys: set[str]) -> None:
+        """Where the node is in a branch that has failed, all that failed in it has to run again for it to end well."""
+        while position.frames:
+            frame, position = position.frames[-1], position.parent
+            body = rewind.node_of(self._definition, position).body
+            if isinstance(body, graph.Foreach) and body.tolerated is not None:
+                end = key_of_result(body.dag, position.inside(frame, body.dag.end))
+                outcome = self._outcome(end.removeprefix("node/"), keys)
+                if outcome is not None and outcome.has_failed:
+                    self.rewinds += (Rewind(position.path, is_partial=True, branch=frame.option),)
 
 
 class Redrive:
@@ -63,12 +182,13 @@ class Redrive:
             )
         self._check_definition(request_id, record, definition)
         ledger = self._parts.ledger(request_id)
-        write, delete = self._unrecorded(request_id, ledger, record, definition, node, input)
-        change = self._running(record, definition)
-        if not ledger.commit(stored, create={}, put=write, delete=delete, change=change).is_done:
+        again = _Again(ledger, definition, record, now=self._parts.clock.now())
+        again.plan(node, self._parts.payloads(request_id, record.incarnation), input)
+        change = self._running(record, definition, again.rewinds)
+        if not ledger.commit(stored, create={}, put=again.put, delete=again.delete, change=change).is_done:
             raise _changed(request_id)
         fresh = ledger.read().request
-        if fresh is not None and fresh.record.run == change.run:
+        if fresh is not None and fresh.record.life == change.life:
             self._clock.repair(request_id, fresh)
         return change.state
 
@@ -82,63 +202,20 @@ class Redrive:
                 hint="Deploy the former definition and retry, or start a new request.",
             )
 
-    def _running(self, record: RequestRecord, definition: graph.Definition) -> RequestRecord:
+    def _running(
+        self, record: RequestRecord, definition: graph.Definition, rewinds: tuple[Rewind, ...]
+    ) -> RequestRecord:
         change = msgspec.structs.replace(
-            record, state=RequestState.RUNNING, run=record.run + 1, ended=None, result=None, failure=None, closing=()
+            record,
+            state=RequestState.RUNNING,
+            run=record.run + 1,
+            ended=None,
+            result=None,
+            failure=None,
+            closing=(),
+            rewinds=rewinds,
         )
         return watched(change, definition, self._parts.clock.now(), self._parts.repair_after)
-
-    def _unrecorded(
-        self,
-        request_id: str,
-        ledger: Ledger,
-        record: RequestRecord,
-        definition: graph.Definition,
-        node: str,
-        input: bytes | None,
-    ) -> tuple[dict[str, bytes], list[str]]:
-        """What to write and to delete so that the node can run again."""
-        keys = set(ledger.keys())
-        failed = record.failure.node if record.failure is not None else ""
-        target = node or failed
-        if not target:  # it took too long: nothing has failed
-            if input is not None:
-                raise BadRequestError("No node has failed for which an input could be given.", hint="Name one.")
-            return {}, []
-        if not keys & {f"node/{target}", f"branches/{target}"}:
-            raise BadRequestError(
-                f"Node {target!r} has no outcome in this request, and so cannot be retried.",
-                hint="Name a node by its path, as the story of the request shows it.",
-            )
-        options = split.options_reader(ledger)
-        delete = {f"node/{target}"}
-        if target != failed:
-            delete |= rewind.keys_behind(definition, target, keys, options)
-        if f"node/{failed}" in keys:
-            delete.add(f"node/{failed}")
-        steps = {one.step.outcome: one.step for one in ready(definition, keys - delete, options)}
-        step = steps.get(f"node/{target}")
-        if step is None:
-            raise BadRequestError(f"Node {target!r} is not one that can be run by itself.", hint="Name another.")
-        again = [steps[outcome] for outcome in dict.fromkeys((step.outcome, f"node/{failed}")) if outcome in steps]
-        write: dict[str, bytes] = {}
-        for one in again:
-            if one.outcome in keys:
-                write |= self._as_attempt(ledger, one, keys - delete, record.run)
-        if input is not None:
-            if step.phase is Phase.JOIN:
-                raise BadRequestError(f"Node {target!r} joins branches and has no input of its own.")
-            write[step.override] = dump(self._parts.payloads(request_id).store(f"input/{target}", input))
-        return write, sorted(delete - write.keys())
-
-    def _as_attempt(self, ledger: Ledger, step: Step, keys: set[str], run: int) -> dict[str, bytes]:
-        """The record of a step that failed, as that of an attempt; nothing for one that did not."""
-        outcome = load(ledger.get(step.outcome), NodeRecord, step.outcome)
-        number = len(numbers_of(step, keys)) + 1
-        if outcome.failure is None:
-            return {}
-        attempt = AttemptRecord(outcome.started, outcome.ended, outcome.failure, self._parts.clock.now(), run)
-        return {attempt_key(step, number): dump(attempt)}
 
     def _tell_again(self, request_id: str, stored: StoredRequest) -> RequestState:
         """Give a callback that was given up another round of attempts."""
@@ -155,12 +232,12 @@ class Redrive:
         old = [f"node/{name}", *(key for key in keys if key.startswith(f"attempt/node/{name}/"))]
         # Once it is no dead letter, the clock alone knows of it if the message below is lost.
         due = self._parts.clock.now() + self._parts.repair_after
-        again = forward_timer(request_id, Step(Position((), name), Phase.NODE), due, attempt=1, run=record.run)
-        timers = [again, Timer(request_id, due, since=due, run=record.run)]
+        again = forward_timer(request_id, Step(Position((), name), Phase.NODE), due, attempt=1, life=record.life)
+        timers = [again, look_timer(request_id, due, due, record.life)]
         if not ledger.commit(stored, create={}, delete=old, timers=timers, is_alive=True).is_done:
             raise _changed(request_id)
         definition = self._definition(request_id, record)
-        self._parts.send(ledger, [Message(request_id, first_step(definition), record.query, run=record.run)])
+        self._parts.send(ledger, [message_for(request_id, record, first_step(definition))])
         return record.state
 
 

@@ -1,8 +1,8 @@
 """What a request waits for: the steps that could run by what is recorded, and have no outcome.
 
 Any of them may be on its way, under way, or lost, and nobody can tell which. So a step is forwarded again when it has
-been ready for a while without a lease, then after twice that time, and so on: what is lost comes again soon, and what
-only waits in a slow queue is doubled a few times at most. Pure functions, no I/O.
+been ready without a lease for longer than messages wait in the queue, then after twice that time, and so on: what is
+lost comes again soon, and what only waits is doubled a few times at most. Pure functions, no I/O.
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ def ready(definition: graph.Definition, recorded: Container[str], options: Optio
 def is_due(since: float, last: float, now: float, delay: float) -> bool:
     """Whether one of the times to forward again (`delay`, 3, 7, 15 … times that after `since`) lies between the
     `last` look and `now`."""
-    rounds = _rounds(now - since, delay)
-    return rounds > 0 and since + delay * (2**rounds - 1) > last
+    number = round_of(now - since, delay)
+    return number > 0 and since + delay * (2**number - 1) > last
 
 
 def next_due(since: float, now: float, delay: float) -> float:
     """The next of these times."""
-    return since + delay * float(2 ** (_rounds(now - since, delay) + 1) - 1)
+    return since + delay * float(2 ** (round_of(now - since, delay) + 1) - 1)
 
 
-def _rounds(elapsed: float, delay: float) -> int:
+def round_of(elapsed: float, delay: float) -> int:
+    """How many of these times have passed."""
     if elapsed < delay:
         return 0
     return int(math.log2(elapsed / delay + 1) + 1e-9)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.position import Phase, Step
 from faasflow.events import Event, EventHandler
 
@@ -82,10 +83,11 @@ class Reports:
 @contextmanager
 def _guarded(handler: EventHandler, what: str) -> Iterator[None]:
     try:
-        yield
-    except (Exception, SystemExit) as error:
+        with user_code():
+            yield
+    except UserCodeError as failed:
         # Its text may quote what the handler was told of.
-        logger.warning("Event handler %s failed at %s with %s.", type(handler).__name__, what, type(error).__name__)
+        logger.warning("Event handler %s failed at %s with %s.", type(handler).__name__, what, failed)
 
 
 def _sound(headers: Mapping[Any, Any]) -> dict[str, str]:

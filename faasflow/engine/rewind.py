@@ -1,8 +1,10 @@
-"""Which records a node's outcome led to: what has to go for a request to go on from a node that has one. No I/O."""
+"""Which records a node's outcome led to: what has to go for a request to go on from a node that has one. No I/O but
+what `options` does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from faasflow import graph
 from faasflow.engine import joins, plan
@@ -11,6 +13,17 @@ from faasflow.naming import escape
 
 _FAMILIES: tuple[str, ...] = ("attempt/node/", "attempt/branches/", "lease/node/", "lease/branches/", "override/node/")
 _FAMILIES += ("override/branches/", "parked/node/", "parked/branches/", "node/", "branches/")
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch of a foreach: the key of its result, the keys by which it arrived at the join, and by key its recorded
+    nodes whose failure would be that of the branch."""
+
+    frame: Frame
+    end: str
+    arrivals: frozenset[str]
+    nodes: Mapping[str, Position]
 
 
 def keys_behind(
@@ -26,6 +39,44 @@ def keys_behind(
     for one in [*whole, *joined]:
         found |= _arrivals(definition, one)
     return found & set(keys)
+
+
+def branches(
+    definition: graph.Definition, position: Position, keys: Container[str], options: Callable[[Step], Sequence[str]]
+) -> Iterator[Branch]:
+    """The branches that the foreach at `position` has opened."""
+    node = node_of(definition, position)
+    assert isinstance(node.body, graph.Foreach)
+    dag = node.body.dag
+    for frame in plan.branch_frames(node, options(Step(position, Phase.SPLIT))):
+        end = position.inside(frame, dag.end)
+        nodes = {f"node/{one.path}": one for one in _own_nodes(dag, (*position.frames, frame), keys, options)}
+        yield Branch(frame, plan.key_of_result(dag, end), frozenset(_arrivals(definition, end)), nodes)
+
+
+def node_of(definition: graph.Definition, position: Position) -> graph.Node:
+    """The node at a position."""
+    return plan.dag_at(definition, position).nodes[position.node]
+
+
+def _own_nodes(
+    dag: graph.Dag, frames: tuple[Frame, ...], keys: Container[str], options: Callable[[Step], Sequence[str]]
+) -> Iterator[Position]:
+    """The recorded nodes of a DAG and of those in it, but for the branches that have a tolerance of their own."""
+    for node in dag.nodes.values():
+        position = Position(frames, node.id)
+        if isinstance(node.body, graph.SubDag):
+            yield from _own_nodes(node.body.dag, (*frames, Frame(node.id, FrameKind.SUB_DAG)), keys, options)
+            continue
+        if f"node/{position.path}" in keys:
+            yield position
+        opened = Step(position, Phase.SPLIT)
+        if not node.is_dynamic or opened.key not in keys:
+            continue
+        if isinstance(node.body, graph.Foreach) and node.body.tolerated is not None:
+            continue
+        for frame in plan.branch_frames(node, options(opened)):
+            yield from _own_nodes(node.branch_dag(frame.option), (*frames, frame), keys, options)
 
 
 def position_of(definition: graph.Definition, path: str, options: Callable[[Step], Sequence[str]]) -> Position | None:

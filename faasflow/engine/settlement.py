@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from faasflow.engine import attempts, joins, plan, split
-from faasflow.engine.attempts import attempt_key
+from faasflow.engine.attempts import CONNECTING, attempt_key
 from faasflow.engine.closing import Closing, ended
 from faasflow.engine.following import Following, arrivals_at_once
 from faasflow.engine.ledger import Snapshot, StoredRequest
@@ -28,7 +28,18 @@ from faasflow.engine.records import AttemptRecord, BranchesRecord, Failure, Node
 from faasflow.engine.reports import What
 from faasflow.engine.timers import forward_timer
 from faasflow.engine.work import Work
-from faasflow.errors import CallError, DefinitionChangedError, DefinitionError, StoreUnavailableError
+from faasflow.errors import (
+    CallError,
+    DefinitionChangedError,
+    DefinitionError,
+    ForwardError,
+    StoreError,
+    StoreUnavailableError,
+    TryAgainError,
+)
+
+AGAIN = (StoreUnavailableError, TryAgainError, ForwardError)
+"""What asks for the delivery to be repeated, and says nothing about its step."""
 
 logger = logging.getLogger(__name__)
 _LONGEST_OUTPUT = 64 * 1024
@@ -39,12 +50,14 @@ Kept = tuple[Payload | None, Payload | None]
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """How a step failed: the error, and the operation that raised it with its place and the data it worked on."""
+    """How a step failed: the error, and the operation that raised it with its place and the data it worked on. With
+    `is_unsent` its call could not be made, and is to be made later."""
 
     error: BaseException
     operation: str = ""
     index: int = -1
     data: bytes | None = None
+    is_unsent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +77,7 @@ class Settlement:
 
     def finish(self, work: Work, request: StoredRequest, result: Payload) -> None:
         """Record the result of a NODE or JOIN."""
-        record = NodeRecord(
-            NodeState.FINISHED, work.started, self._parts.clock.now(), work.message.attempt, result=result
-        )
+        record = NodeRecord(NodeState.FINISHED, work.started, self._parts.clock.now(), work.attempt, result=result)
         self._settle(work, request, _Outcome(record, plan.after(work.definition, work.step)))
 
     def open(self, work: Work, request: StoredRequest, record: BranchesRecord, branches: split.Branches) -> None:
@@ -81,33 +92,48 @@ class Settlement:
             )
             if commit.is_done:
                 logger.info("%s ended: %d branches in %s.", work.step, len(branches), self._spent(work))
-                work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, state=NodeState.FINISHED)
+                work.reports.tell_of("node_end", work.step, attempt=work.attempt, state=NodeState.FINISHED)
                 return self._following.begin_branches(work, record, branches)
             current = self._faster(work)
         return None
 
     def fail(self, work: Work, request: StoredRequest, failed: Failed) -> None:
         """Record a failure: as an attempt that is followed by another one, as an outcome that the flow tolerates, or as
-        that of the request."""
+        that of the request. One that cannot be recorded as it is, is recorded without its details."""
+        try:
+            self._fail(work, request, failed)
+        except AGAIN:
+            raise
+        except Exception as error:
+            logger.warning("The failure of %s cannot be recorded with its details: %s", work.step, type(error).__name__)
+            self._give_up(work, request, attempts.short_failure(work.step, failed.error, error), failed.error)
+
+    def _fail(self, work: Work, request: StoredRequest, failed: Failed) -> None:
         failure = attempts.failure_of(
-            work.step, failed.error, attempt=work.message.attempt, operation=failed.operation, index=failed.index
+            work.step, failed.error, attempt=work.attempt, operation=failed.operation, index=failed.index
         )
         if isinstance(failed.error, DefinitionChangedError | DefinitionError):
             return self._fail_request(work, request, failure, failed.error)
+        if failed.is_unsent:
+            return self._connect_later(work, request, failed, failure)
         policy, scope = attempts.policy_of(work.definition, work.node, failure)
         now = self._parts.clock.now()
-        count = work.attempts.count(work.message.run, scope) + 1
+        count = work.attempts.count(work.message.life.run, scope) + 1
         wait = attempts.wait(policy, failed.error, count, chance=self._parts.chance(), now=now)
         if wait is not None:
-            worked_on = failed.data or b""
-            data = EMPTY if scope is None else work.payloads.store(f"attempt/{work.step.position.path}", worked_on)
-            record = AttemptRecord(work.started, now, failure, now + wait, work.message.run, scope, data)
+            data = EMPTY if scope is None else self._worked_on(work, failed)
+            record = AttemptRecord(work.started, now, failure, now + wait, work.message.life.run, scope, data)
             return self._try_later(work, request, record, failed.error)
-        kept = self._kept(work, failed)
-        outcome = self._tolerated(work, failure, now, kept)
+        return self._give_up(work, request, failure, failed.error, self._kept(work, failed))
+
+    def _give_up(
+        self, work: Work, request: StoredRequest, failure: Failure, error: BaseException, kept: Kept = (None, None)
+    ) -> None:
+        """Record a failure that is followed by no other attempt."""
+        outcome = self._tolerated(work, failure, self._parts.clock.now(), kept)
         if outcome is None:
-            return self._fail_request(work, request, failure, failed.error, kept)
-        return self._settle(work, request, outcome, failed.error)
+            return self._fail_request(work, request, failure, error, kept)
+        return self._settle(work, request, outcome, error)
 
     def again(self, work: Work, snapshot: Snapshot) -> None:
         """The step has an outcome: forward what follows it and has none yet."""
@@ -118,7 +144,7 @@ class Settlement:
         current: StoredRequest | None = request
         failure = attempts.failure_of(work.step, error, attempt=0)
         failure = Failure(node, failure.error_type, failure.message, hint=failure.hint, attempt=0)
-        while current is not None and not current.record.state.has_ended and current.record.run == work.message.run:
+        while current is not None and not current.record.state.has_ended and current.record.life == work.message.life:
             change = self._ended(work, current.record, Command.FAIL, failure=failure)
             if work.ledger.commit(current, create={}, change=change).is_done:
                 self._tell_end(work, change, error)
@@ -161,9 +187,22 @@ class Settlement:
             return
         self._following.begin(work, following, record, commit.entries if at_once else None)
 
+    def _connect_later(self, work: Work, request: StoredRequest, failed: Failed, failure: Failure) -> None:
+        """Make a call later whose target cannot be connected to; what the node did before it is not done again."""
+        if request.version is None:  # a caller waits, who learns more from being refused than from an id
+            raise TryAgainError(failure.message, hint=failure.hint) from failed.error
+        now, run = self._parts.clock.now(), work.message.life.run
+        due = now + CONNECTING.wait(work.attempts.connecting(run) + 1, chance=self._parts.chance())
+        data = self._worked_on(work, failed)
+        record = AttemptRecord(work.started, now, failure, due, run, failed.index, data, unsent=True)
+        self._try_later(work, request, record, failed.error)
+
+    def _worked_on(self, work: Work, failed: Failed) -> Payload:
+        return work.payloads.store(f"attempt/{work.step.position.path}", failed.data or b"")
+
     def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord, error: BaseException) -> None:
         number = work.message.attempt
-        timer = forward_timer(work.request_id, work.step, record.next, attempt=number + 1, run=work.message.run)
+        timer = forward_timer(work.request_id, work.step, record.next, attempt=number + 1, life=work.message.life)
         current: StoredRequest | None = request
         while current is not None:
             commit = work.ledger.commit(
@@ -189,7 +228,7 @@ class Settlement:
         try:
             output = work.payloads.store(f"output/{path}", answer[:_LONGEST_OUTPUT]) if answer else None
             return work.payloads.store(f"failed/{path}", failed.data), output
-        except StoreUnavailableError as error:  # the failure counts, and the operation is not run again for this
+        except StoreError as error:  # the failure counts, and the operation is not run again for this
             logger.warning("What %s worked on when it failed is not kept: %s", work.step, error)
             return None, None
 
@@ -243,7 +282,7 @@ class Settlement:
         self, work: Work, state: NodeState, error: BaseException | None, *, wait: float | None = None
     ) -> None:
         """Say how a node ended, to the log and to event handlers."""
-        attempt = work.message.attempt
+        attempt = work.attempt
         if error is None:
             logger.info("%s ended: %s in %s.", work.step, state, self._spent(work))
             work.reports.tell_of("node_end", work.step, attempt=attempt, state=state)
@@ -265,7 +304,7 @@ class Settlement:
 
     def _tell_refused(self, work: Work, why: str) -> None:
         logger.info("%s ended: what it came to is refused, %s.", work.step, why)
-        work.reports.tell_of("node_end", work.step, attempt=work.message.attempt, is_recorded=False)
+        work.reports.tell_of("node_end", work.step, attempt=work.attempt, is_recorded=False)
 
     def _spent(self, work: Work) -> str:
         return f"{max(0.0, self._parts.clock.now() - work.started):.3f} s"
@@ -285,7 +324,7 @@ class Settlement:
         request = snapshot.request
         if request is None:
             return None
-        if request.record.run != work.message.run or attempt in snapshot.entries:
+        if request.record.life != work.message.life or attempt in snapshot.entries:
             self._tell_refused(work, "it was given up before")
             return None
         if request.record.state.has_ended:
@@ -300,5 +339,5 @@ class Settlement:
 
 
 def _failed_record(work: Work, failure: Failure, now: float, kept: Kept) -> NodeRecord:
-    state, attempt = NodeState.FAILED, work.message.attempt
+    state, attempt = NodeState.FAILED, work.attempt
     return NodeRecord(state, work.started, now, attempt, failure=failure, input=kept[0], output=kept[1])

@@ -8,41 +8,45 @@ many there are.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
+
+import msgspec
 
 from faasflow import graph
 from faasflow.codec import decode, encode, parameter_type
+from faasflow.engine.guard import user_code
 from faasflow.engine.ledger import Ledger
-from faasflow.engine.payload import Payload, Payloads
+from faasflow.engine.payload import Payload, Payloads, stored_size
 from faasflow.engine.position import Step
 from faasflow.engine.records import BranchChunk, BranchesRecord, dump, load
+from faasflow.engine.user_code import with_hint
 from faasflow.errors import BranchError, KeyNotFoundError
+from faasflow.naming import is_unicode
 
 CHUNK = 256
 CHUNK_VALUE_LIMIT = 1024
+CHUNK_LIMIT = 320 * 1024
 RECORD_LIMIT = 192 * 1024
 _OVERHEAD = 24
+_REFERENCE = 256
 
 Branches = list[tuple[str, Payload]]
 
 
 def foreach_values(node: graph.Node, body: graph.Foreach, data: bytes) -> dict[str, bytes]:
-    """The value of each branch by its key, in order. `BranchError` for anything but a dict."""
+    """The value of each branch by its key, in order. `BranchError` for anything but a dict or a list."""
     what = f"Foreach of node {node.id!r}"
-    found = body.split(decode(data, parameter_type(body.split), what))
-    if not isinstance(found, Mapping):
-        raise BranchError(f"{what} returned {type(found).__name__}. Return a dict of keys and values, empty for none.")
-    values = {str(key): encode(value, f"{what}, for {key!r},") for key, value in found.items()}
-    if len(values) != len(found):
-        raise BranchError(f"{what} returned keys that are the same as text. Make them distinct.")
-    return values
+    with user_code():
+        found = with_hint(body.split, decode(data, parameter_type(body.split), what))
+        return {key: encode(value, f"{what}, for {key!r},") for key, value in _items(found, what)}
 
 
 def condition_options(node: graph.Node, body: graph.Condition, data: bytes) -> list[str]:
     """The chosen keys, each once, in the order of their declaration. `BranchError` for one that is not declared."""
     what = f"Condition of node {node.id!r}"
-    chosen = _as_list(body.choose(decode(data, parameter_type(body.choose), what)), what)
+    with user_code():
+        chosen = _as_list(with_hint(body.choose, decode(data, parameter_type(body.choose), what)), what)
     unknown = [key for key in chosen if key not in body.dags]
     if unknown:
         declared = ", ".join(repr(key) for key in body.dags)
@@ -60,11 +64,12 @@ def store_foreach(
         return BranchesRecord(started, ended, count, tuple(branches)), branches
     small = payloads.limited(CHUNK_VALUE_LIMIT)
     branches = [(key, small.store(f"branch/{step.position.path}", value)) for key, value in values.items()]
-    run = secrets.token_hex(6)
-    for number in range(0, count, CHUNK):
-        chunk = BranchChunk(tuple(branches[number : number + CHUNK]))
-        ledger.set(_chunk_key(step, run, number // CHUNK), dump(chunk))
-    return BranchesRecord(started, ended, count, run=run, chunk=CHUNK), branches
+    run, longest = secrets.token_hex(6), max(_recorded_size(key, value, small.limit) for key, value in values.items())
+    per_chunk = max(1, min(CHUNK, CHUNK_LIMIT // longest))
+    for number in range(0, count, per_chunk):
+        chunk = BranchChunk(tuple(branches[number : number + per_chunk]))
+        ledger.set(_chunk_key(step, run, number // per_chunk), dump(chunk))
+    return BranchesRecord(started, ended, count, run=run, chunk=per_chunk), branches
 
 
 def read_branches(record: BranchesRecord, step: Step, entries: Mapping[str, bytes]) -> Branches:
@@ -118,7 +123,31 @@ def _chunk_key(step: Step, run: str, number: int) -> str:
 
 
 def _recorded_size(key: str, value: bytes, limit: int) -> int:
-    return len(key) + _OVERHEAD + (len(value) if len(value) <= limit else 0)
+    size = stored_size(value) if len(value) <= limit else 0
+    return len(msgspec.json.encode(key)) + _OVERHEAD + (size if size <= limit else _REFERENCE)
+
+
+def _items(found: Any, what: str) -> Iterator[tuple[str, Any]]:
+    """Keys and values; those of a list are named by their positions."""
+    if isinstance(found, Mapping):
+        yield from ((_key(key, what), value) for key, value in found.items())
+    elif isinstance(found, Sequence | Iterator | ValuesView) and not isinstance(found, str | bytes | bytearray):
+        yield from ((str(index), value) for index, value in enumerate(found))
+    else:
+        raise BranchError(
+            f"{what} returned {type(found).__name__}. Return a dict of keys and values, or a list; empty for none."
+        )
+
+
+def _key(key: Any, what: str) -> str:
+    if not isinstance(key, str):
+        raise BranchError(f"{what} returned the key {key!a}, a {type(key).__name__}. Make it a text.")
+    if not is_unicode(key):
+        raise BranchError(
+            f"{what} returned the key {key!a}, which is not valid Unicode.",
+            hint="Replace what cannot be encoded, for example with os.fsencode(name).hex().",
+        )
+    return str.__str__(key)
 
 
 def _as_list(chosen: Any, what: str) -> list[str]:
@@ -127,5 +156,5 @@ def _as_list(chosen: Any, what: str) -> list[str]:
     if isinstance(chosen, str):
         return [chosen]
     if isinstance(chosen, Iterable) and not isinstance(chosen, bytes):
-        return [str(key) for key in chosen]
+        return [_key(key, what) for key in chosen]
     raise BranchError(f"{what} returned {type(chosen).__name__}. Return a key, or a list of keys, empty for none.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,14 +64,15 @@ def tell(
 
 def nodes(entries: Mapping[str, bytes], now: float) -> list[Row]:
     """A row for each step that is recorded, under way, or waits for another attempt; openings of branches first."""
-    attempts = _attempts(entries)
+    records = _attempts(entries)
+    attempts = {step: _counted(of_step) for step, of_step in records.items()}
     recorded = {key for key in entries if key.startswith(("node/", "branches/")) and not is_chunk(key)}
     rows = [{**_recorded(key, entries[key]), "attempts": _before(key, recorded, attempts)} for key in recorded]
     leases = {key.removeprefix("lease/"): value for key, value in entries.items() if key.startswith("lease/")}
     for step in {*attempts, *leases} - recorded:
         if _outcome(step) not in recorded:
-            tried = attempts.get(step, [])
-            rows.append({**_unfinished(step, leases.get(step), tried, entries, now), "attempts": tried})
+            row = _unfinished(step, leases.get(step), records.get(step, []), entries, now)
+            rows.append({**row, "attempts": attempts.get(step, [])})
     return sorted(rows, key=lambda row: ("branches" not in row, row["path"]))
 
 
@@ -117,7 +119,7 @@ def _opened(path: str, opened: BranchesRecord) -> Row:
 
 
 def _unfinished(
-    step: str, lease: bytes | None, attempts: Sequence[Row], entries: Mapping[str, bytes], now: float
+    step: str, lease: bytes | None, attempts: Sequence[AttemptRecord], entries: Mapping[str, bytes], now: float
 ) -> Row:
     held = load(lease, LeaseRecord, f"lease/{step}") if lease is not None else None
     is_held = held is not None and held.until > now
@@ -131,26 +133,47 @@ def _unfinished(
     }
 
 
-def _waits(held: LeaseRecord | None, *, is_held: bool, is_parked: bool, attempts: Sequence[Row]) -> Row:
+def _waits(held: LeaseRecord | None, *, is_held: bool, is_parked: bool, attempts: Sequence[AttemptRecord]) -> Row:
     """What a step without an outcome waits for: `for`, and `until` when where that is known."""
     if is_held and held is not None:
         return {"for": "lease", "until": held.until, "owner": held.owner}
     if is_parked:
         return {"for": "resume"}
+    if attempts and attempts[-1].unsent:
+        return _connecting(attempts)
     if attempts:
-        return {"for": "attempt", "until": attempts[-1]["next"]}
+        return {"for": "attempt", "until": attempts[-1].next}
     return {"for": "clock", "until": None}
 
 
-def _attempts(entries: Mapping[str, bytes]) -> dict[str, list[Row]]:
+def _connecting(attempts: Sequence[AttemptRecord]) -> Row:
+    """That a step waits for a target that cannot be connected to: since when, how often it was tried, and why not."""
+    last = attempts[-1]
+    latest = list(takewhile(lambda one: one.unsent and one.run == last.run, reversed(attempts)))
+    return {
+        "for": "connection",
+        "until": last.next,
+        "since": latest[-1].started,
+        "tries": len(latest),
+        "operation": last.failure.operation,
+        "message": last.failure.message,
+    }
+
+
+def _attempts(entries: Mapping[str, bytes]) -> dict[str, list[AttemptRecord]]:
     """The failed attempts of each step, by its key."""
-    found: dict[str, list[tuple[int, Row]]] = {}
+    found: dict[str, list[tuple[int, AttemptRecord]]] = {}
     for key, value in entries.items():
         if key.startswith("attempt/"):
             step, _, number = key.removeprefix("attempt/").rpartition("/")
-            record = load(value, AttemptRecord, key)
-            found.setdefault(step, []).append((int(number), _attempt(int(number), record, record.failure)))
-    return {step: [row for _, row in sorted(rows, key=lambda row: row[0])] for step, rows in found.items()}
+            found.setdefault(step, []).append((int(number), load(value, AttemptRecord, key)))
+    return {step: [one for _, one in sorted(records, key=lambda record: record[0])] for step, records in found.items()}
+
+
+def _counted(records: Sequence[AttemptRecord]) -> list[Row]:
+    """A row for each attempt; those that sent nothing are none."""
+    counted = [record for record in records if not record.unsent]
+    return [_attempt(number, record, record.failure) for number, record in enumerate(counted, 1)]
 
 
 def _attempt(number: int, record: AttemptRecord, failure: Failure) -> Row:

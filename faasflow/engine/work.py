@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from faasflow import graph
-from faasflow.codec import decode_each, encode, parameter_type
+from faasflow.codec import decode_each, results_type
 from faasflow.engine import plan, split
 from faasflow.engine.attempts import Attempts
 from faasflow.engine.context import Context
+from faasflow.engine.guard import user_code
 from faasflow.engine.leases import Running
 from faasflow.engine.ledger import INPUT, Ledger, Snapshot
 from faasflow.engine.message import Message
-from faasflow.engine.operations import call_user_code
 from faasflow.engine.payload import Payload, Payloads
 from faasflow.engine.position import Frame, FrameKind, Step
 from faasflow.engine.records import BranchesRecord, NodeRecord, RequestRecord, load, node_error
 from faasflow.engine.reports import Reports
+from faasflow.engine.user_code import call_user_code, encoded_result
 from faasflow.errors import BranchesFailedError, NodeError, TryAgainError
 from faasflow.scope import Scope, entered
 
@@ -59,6 +60,11 @@ class Work:
         return self.message.step
 
     @property
+    def attempt(self) -> int:
+        """The number of the attempt, without those that could not connect to what they were to call."""
+        return self.message.attempt - self.attempts.unsent
+
+    @property
     def node(self) -> graph.Node:
         """The node that the step is about."""
         return plan.node_at(self.definition, self.step)
@@ -72,7 +78,7 @@ class Work:
         """The keys and prefixes of what is recorded of the step itself."""
         step = self.step
         keys = [*dict.fromkeys((step.key, step.outcome, step.lease))]
-        return [*keys, step.override] if self.message.run else keys, [step.attempts]
+        return [*keys, step.override] if self.message.life.run else keys, [step.attempts]
 
     def needs(self) -> tuple[list[str], list[str]]:
         """The keys and prefixes that the step's own record and its input are read from."""
@@ -173,7 +179,8 @@ class Work:
 
     def _aggregated(self, aggregator: graph.Callback, inputs: Mapping[str, bytes]) -> bytes:
         what = f"Aggregator of node {self.step.position.node!r}"
-        return encode(aggregator(decode_each(inputs, parameter_type(aggregator), what)), what)
+        with user_code():
+            return encoded_result(aggregator, decode_each(inputs, results_type(aggregator), what), what)
 
 
 def _reads_branches(body: graph.Foreach | graph.Condition) -> bool:

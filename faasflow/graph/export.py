@@ -107,7 +107,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "hasResponseHandler": operation.on_response is not None,
     }
     properties = {key: ["true" if flag else "false"] for key, flag in flags.items()}
-    return {"name": operation_name(operation), "properties": properties}
+    own = {key: [value] for key, value in operation.properties.items()}
+    return {"name": operation_name(operation), "properties": {**own, **properties}}
 
 
 def _children(edges: tuple[Edge, ...]) -> dict[str, Any]:

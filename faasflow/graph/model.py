@@ -21,19 +21,22 @@ class OperationKind(Enum):
     FUNCTION = "function"
     REQUEST = "request"
     MODIFIER = "modifier"
+    CUSTOM = "custom"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One step inside a node: a function call, a plain HTTP request, or code of the handler itself.
+    """One step inside a node: a function call, a plain HTTP request, code of the handler itself, or an operation of a
+    user's own kind.
 
     `name` is the function's name, the URL, or the name of the code. `timeout` is in seconds, `None` for the default.
-    `retry` tries this operation again, in place of the policy of its node.
+    `retry` tries this operation again, in place of the policy of its node. Without `may_retry` no policy does.
+    `properties` are shown with an operation of a user's own kind.
     """
 
     kind: OperationKind
     name: str
-    code: Callback | None = None
+    code: Callable[..., Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     query: tuple[tuple[str, str], ...] = ()
     method: str | None = None
@@ -42,6 +45,8 @@ class Operation:
     on_failure: Callback | None = None
     on_request: Callback | None = None
     on_response: Callback | None = None
+    may_retry: bool = True
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,7 @@ class Definition:
         """Names the shape of the flow: equal for two definitions with the same nodes, operations, edges and branches in
         the same order. What the callables do, and how failures are met, is not seen."""
         digest = hashlib.sha256()
-        for line in _shape(self.root, ""):
+        for line in shape(self.root):
             digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
         return digest.hexdigest()[:24]
 
@@ -176,13 +181,14 @@ class Definition:
         return False
 
 
-def _shape(dag: Dag, indent: str) -> Iterator[str]:
+def shape(dag: Dag, indent: str = "") -> Iterator[str]:
+    """What the fingerprint is made of, line by line."""
     for node in dag.nodes.values():
         operations = [(operation.kind.value, operation.name) for operation in node.operations]
         yield f"{indent}{node.id!r} {operations} {node.aggregator is not None} {type(node.body).__name__}"
         for option, inner in inner_dags(node):
             yield f"{indent} {option!r}"
-            yield from _shape(inner, indent + "  ")
+            yield from shape(inner, indent + "  ")
     for edge in dag.edges():
         yield f"{indent}{edge.source!r} > {edge.target!r} {edge.forward} {edge.forwarder is not None}"
 

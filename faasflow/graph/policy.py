@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
@@ -91,6 +92,7 @@ def _is_error_type(value: Any) -> bool:
 
 
 _SECONDS = "Give a number of seconds, 0 or more."
+_SECONDS_ASKED = re.compile(r"\d+(?:\.\d*)?")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "attempts": (
         lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
@@ -109,8 +111,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def seconds_of(retry_after: str, now: float) -> float | None:
-    """The seconds that a header `Retry-After` asks for, as a number or a date; `None` if it says neither."""
-    if retry_after.strip().isdecimal():
+    """The seconds that a header `Retry-After` asks for, as a number or a date; `None` if it says neither. Servers also
+    send fractions, which HTTP does not have."""
+    if _SECONDS_ASKED.fullmatch(retry_after.strip()):
         return float(retry_after)
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)

@@ -10,6 +10,7 @@ import msgspec
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
+from faasflow.codec import json_decoder
 from faasflow.engine.callback import REQUEST_ID_HEADER, STATE_HEADER
 from faasflow.engine.closing import failure_text
 from faasflow.engine.engine import Answer
@@ -77,8 +78,8 @@ def content_type(body: bytes) -> str:
 
 def _is_json(body: bytes) -> bool:
     try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except ValueError:
+        json_decoder(msgspec.Raw).decode(body)
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -95,7 +96,7 @@ def _refused(error: HTTPException, request_id: str) -> Response:
     response = _error(status, f"{error.name}.", request_id, _HINTS.get(status, error.description or ""))
     for name, value in error.get_headers():
         if name.lower() == "allow":
-            response.headers[name] = value
+            response.headers[name] = ", ".join(sorted(value.split(", ")))
     return response
 
 

@@ -15,14 +15,13 @@ from threading import BoundedSemaphore
 from urllib.parse import parse_qsl, unquote_plus
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from faasflow.config import Settings, parse_duration, parse_time
 from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
 from faasflow.engine.kept import Part
 from faasflow.engine.lifecycle import RequestState
-from faasflow.errors import BadRequestError, MessageError, UnauthorizedError
+from faasflow.errors import BadRequestError, ConfigError, MessageError, UnauthorizedError
 from faasflow.http.answers import answered, content_type, error_response, json_response, text_response
 from faasflow.http.auth import Gate
 from faasflow.http.clock import ClockReport
@@ -36,9 +35,10 @@ LONGEST_MESSAGE = 1024 * 1024
 logger = logging.getLogger(__name__)
 
 # A request of this id could be started, and its story be asked for by no path.
-_TAKEN_IDS = ("dead-letters",)
+_TAKEN_IDS = ("dead-letters", "unreadable")
 _OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
 _MARGIN = 1.0
+_TICK = 30.0  # seconds that a caller waits for what its tick began
 _WAITING = 32
 _PREFERRED_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d+)\"?\s*(?=$|[,;])", re.IGNORECASE)
 
@@ -61,6 +61,10 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     return app
 
 
+class _NamelessError(ConfigError):
+    status = 503
+
+
 class _Front:
     def __init__(
         self, engine: Engine, *, longest_wait: float, waiting: BoundedSemaphore, callback_allow: tuple[str, ...]
@@ -76,9 +80,13 @@ class _Front:
             app.add_url_rule(rule, view.__name__.strip("_"), view, methods=methods)
 
         add("/", self._root, "GET", "POST")
+        for rule in app.url_map.iter_rules("root"):  # HEAD must change nothing, while a GET does so here
+            (rule.methods or set()).discard("HEAD")
         add("/flow", self._list, "GET")
         add("/flow/tick", self._tick, "POST")
         add("/flow/dead-letters", self._dead_letters, "GET")
+        add("/flow/unreadable", self._unreadable, "GET")
+        add("/flow/unreadable", self._restore, "POST")
         add("/flow/<last_id:id>", self._story, "GET")
         add("/flow/<id:id>/state", self._state, "GET")
         add("/flow/<id:id>/result", self._result, "GET")
@@ -93,8 +101,6 @@ class _Front:
 
     def _root(self) -> Response:
         """The original's dispatcher: a command in the query, else a start."""
-        if request.method == "HEAD":  # which must change nothing, while a GET does so here
-            raise MethodNotAllowed(valid_methods=["GET", "POST"])
         query = dict(reversed(parse_qsl(_query_text(), keep_blank_values=True)))
         if query.get("export-dag", "").lower() == "true":
             return self._export()
@@ -171,7 +177,7 @@ class _Front:
         return text_response(f"Successfully retried request {id}")
 
     def _tick(self) -> Response:
-        return json_response(self._engine.tick())
+        return json_response(self._engine.tick(wait=_TICK))
 
     def _state(self, id: str) -> Response:
         return text_response(self._engine.state(id).value)
@@ -205,11 +211,23 @@ class _Front:
         rows = self._engine.dead_letters(limit=_limit(), after=request.args.get("after", ""))
         return json_response({"flow": self._engine.flow, "dead_letters": rows})
 
+    def _unreadable(self) -> Response:
+        return json_response({"flow": self._engine.flow, "unreadable": self._engine.unreadable(limit=_limit())})
+
+    def _restore(self) -> Response:
+        """Remove what cannot be read, by the name of one that the list shows; without a name, try again to read."""
+        if name := request.args.get("remove", ""):
+            self._engine.remove_unreadable(name)
+            return text_response(f"Successfully removed {name}")
+        return json_response({"restored": self._engine.restore_unreadable()})
+
     def _health(self) -> Response:
         clock = self._clock.line()
         return text_response(f"OK\n{clock}\n" if clock else "OK")
 
     def _ready(self) -> Response:
+        if not self._engine.flow:
+            raise _NamelessError("The flow has no name.", hint="Set workflow_name to the name of the function.")
         self._engine.definition()
         self._engine.requests(limit=1)
         return text_response("OK")

@@ -6,22 +6,27 @@ import errno
 import logging
 import threading
 import time
+from copy import copy
 from typing import TYPE_CHECKING
 
 from waitress import wasyncore  # type: ignore[import-untyped]
-from waitress.server import create_server  # type: ignore[import-untyped]
+from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 
 from faasflow.errors import ConfigError
+from faasflow.http.connections import Listener
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+MAX_BODY = 1024 * 1024 * 1024
 
 _DAY = 86_400
 _LOOK = 0.02
 _LOOP = 1.0
 _SETTINGS = {
     "ipv6": False,
-    "connection_limit": 1000,
+    "connection_limit": 1_000_000,  # the listener makes room instead of waiting
+    "cleanup_interval": 1,
     "channel_timeout": _DAY,  # a pooled connection that closes while it is being written to loses that request
     "clear_untrusted_proxy_headers": False,
     "ident": "faasflow",
@@ -30,16 +35,30 @@ _SETTINGS = {
 
 class Server:
     """Serves one WSGI application. The port is taken when this is made (0: a free one): `ConfigError` if it cannot
-    be."""
+    be. A body of more than `max_body` bytes is refused with 413, before it is read where its length is known; one
+    without a signature if it has more than `max_unsigned_body`."""
 
-    def __init__(self, app: WSGIApplication, *, host: str, port: int, threads: int) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        max_body: int = MAX_BODY,
+        max_unsigned_body: int | None = None,
+    ) -> None:
         # Threads wait for stores and functions, not for the processor: waitress' warnings about its queue mislead.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, object] = {}
         self._lock = threading.Lock()
         self._is_closing = False
         try:
-            self._server = create_server(app, map=self._map, host=host, port=port, threads=threads, **_SETTINGS)
+            adjustments = Adjustments(
+                host=host, port=port, threads=threads, max_request_body_size=max_body + 1, **_SETTINGS
+            )
+            adjustments.unsigned = _limited(adjustments, max_unsigned_body)
+            self._server = Listener(app, map=self._map, adj=adjustments, sockinfo=adjustments.listen[0])
         except (OSError, ValueError) as exc:
             raise _cannot_listen(exc, host=host, port=port) from exc
 
@@ -52,6 +71,7 @@ class Server:
         while not self._is_closing:
             wasyncore.loop(timeout=_LOOP, use_poll=True, map=self._map, count=1)
         self._server.task_dispatcher.shutdown(timeout=_LOOP)
+        self._server.health_dispatcher.shutdown(timeout=_LOOP)
         with self._lock:
             self._close_all()
 
@@ -87,6 +107,14 @@ class Server:
         for channel in [*self._map.values()]:
             if channel is not kept:
                 channel.close()  # type: ignore[attr-defined]
+
+
+def _limited(adjustments: Adjustments, max_body: int | None) -> Adjustments | None:
+    if max_body is None:
+        return None
+    limited = copy(adjustments)
+    limited.max_request_body_size = min(max_body + 1, adjustments.max_request_body_size)
+    return limited
 
 
 def end_soon(server: Server, *, grace: float, limit: float) -> threading.Thread:

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError as Urllib3ConnectTimeout
-from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 from urllib3.util import SKIP_HEADER
 
-from faasflow.errors import CallTimeoutError, TransportError
+from faasflow.errors import CallTimeoutError, TransportError, UnreachableError
 
 Headers = Sequence[tuple[str, str]]
 
@@ -34,8 +34,8 @@ _HOP_BY_HOP = frozenset(
 _RECOMPUTED = frozenset(("host", "content-length", "expect"))
 
 
-class UnreachableError(TransportError):
-    """No connection could be opened, so nothing was sent."""
+class LostAnswerError(TransportError):
+    """The connection was lost after the call was sent; whether it took place is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Client:
 
     def send(self, method: str, url: str, *, target: str = "", headers: Headers, body: bytes, timeout: float) -> Reply:
         """Send once to `url` + `target` (a path and query, used as they are) and return whatever is answered; redirects
-        are not followed. `UnreachableError`, `CallTimeoutError` after `timeout` seconds, else `TransportError`.
+        are not followed. `UnreachableError`, `LostAnswerError`, `CallTimeoutError` after `timeout` seconds, else
+        `TransportError`.
 
         A pooled connection that the other side has closed is noticed before it is used, and opened anew."""
         parts = urlsplit(url)
@@ -114,4 +115,6 @@ def _translated(exc: Exception, *, url: str, timeout: float) -> TransportError:
         return UnreachableError(f"{url} cannot be reached.")
     if isinstance(exc, ReadTimeoutError):
         return CallTimeoutError(f"{url} did not answer within {timeout:g} s.")
+    if isinstance(exc, ProtocolError):
+        return LostAnswerError(f"{url} gave no answer: {exc}")
     return TransportError(f"{url} gave no answer: {exc}")

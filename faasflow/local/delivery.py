@@ -16,8 +16,9 @@ from http import HTTPStatus
 
 import msgspec
 
+from faasflow.codec import msgpack_decoder
 from faasflow.errors import CallTimeoutError, GatewayError, TransportError
-from faasflow.local.client import Client, Reply, find_header
+from faasflow.local.client import Client, LostAnswerError, Reply, find_header
 from faasflow.local.queue import Draft, Message, Queue
 from faasflow.local.routing import Router
 from faasflow.transport.retry import AGAIN, retry_delay
@@ -27,6 +28,7 @@ CALL = "call"
 CALLBACK = "callback"
 
 _CALLBACK_TIMEOUT = 30.0
+_LONGEST_LOST_DELAY = 30.0
 _QUEUE_BROKEN_DELAY = 1.0
 _REPLACED = frozenset(
     ("x-call-id", "x-duration-seconds", "x-function-name", "x-function-status", "x-start-time", "date", "server")
@@ -59,6 +61,7 @@ class Outcome:
     status: int
     reply: Reply | None = None
     reason: str = ""
+    is_lost: bool = False
 
     @property
     def is_delivered(self) -> bool:
@@ -108,13 +111,13 @@ class Delivery:
             self._deliver_callback(message)
 
     def _deliver_call(self, message: Message) -> None:
-        call = msgspec.msgpack.decode(message.payload, type=Call)
+        call = msgpack_decoder(Call).decode(message.payload)
         started = time.time()
         outcome = self._call(call)
         self._end(message, call.function, outcome, then=_callback(call, outcome, started=started))
 
     def _deliver_callback(self, message: Message) -> None:
-        post = msgspec.msgpack.decode(message.payload, type=CallbackPost)
+        post = msgpack_decoder(CallbackPost).decode(message.payload)
         outcome = _outcome(
             lambda: self._client.send("POST", post.url, headers=post.headers, body=post.body, timeout=_CALLBACK_TIMEOUT)
         )
@@ -131,7 +134,9 @@ class Delivery:
             self._queue.ack(message, then=then)
         elif outcome.status != HTTPStatus.NOT_FOUND and message.tries + 1 < ATTEMPTS:
             asked = outcome.reply.header("Retry-After") if outcome.reply else ""
-            self._queue.retry(message, delay=retry_delay(message.tries + 1, retry_after=asked))
+            delay = retry_delay(message.tries + 1, retry_after=asked)
+            # It may be what ended the process: the others of its function go first.
+            self._queue.retry(message, delay=max(delay, lost_delay(message.tries)) if outcome.is_lost else delay)
         else:
             self._queue.bury(message, reason=str(outcome), then=then)
             tries = message.tries + 1
@@ -140,11 +145,18 @@ class Delivery:
             )
 
 
+def lost_delay(tries: int) -> float:
+    """Seconds to wait after a function's process ended during a delivery that had failed `tries` times before."""
+    return min(_LONGEST_LOST_DELAY, 2.0 ** min(tries, 10))
+
+
 def _outcome(send: Callable[[], Reply]) -> Outcome:
     try:
         reply = send()
     except CallTimeoutError as error:
         return Outcome(504, reason=str(error))
+    except LostAnswerError as error:
+        return Outcome(503, reason=str(error), is_lost=True)
     except (TransportError, GatewayError) as error:
         return Outcome(503, reason=str(error))
     return Outcome(reply.status, reply=reply)

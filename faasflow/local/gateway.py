@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from faasflow.codec import build_decoders
 from faasflow.errors import GatewayError
 from faasflow.local.api import create_api
 from faasflow.local.client import Client
@@ -91,6 +92,7 @@ class Gateway:
 
     def start(self) -> None:
         """Serve and deliver. Functions are started by their first call, or by `start_functions`."""
+        build_decoders()
         self._server.start()
         self._delivery.start()
         if self._reloads:

@@ -12,8 +12,7 @@ from types import FrameType
 from faasflow.errors import GatewayError
 from faasflow.local.gateway import GRACE, Gateway
 from faasflow.local.stack import Stack, load_stack
-
-STATE_DIR = ".faasflow"
+from faasflow.local.state import STATE_DIR
 
 
 def up(

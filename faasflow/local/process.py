@@ -42,10 +42,18 @@ class FunctionProcess:
     """A started process; `url` is where it listens. `use` counts calls, so that `stop` can wait for them."""
 
     def __init__(
-        self, spec: FunctionSpec, *, environment: Mapping[str, str], on_line: Callable[[str, str], None]
+        self,
+        spec: FunctionSpec,
+        *,
+        environment: Mapping[str, str],
+        on_line: Callable[[str, str], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._spec = spec
         self._on_line = on_line
+        self._on_end = on_end
+        self._ready: float | None = None
+        self._ended: float | None = None
         self._last: list[str] = []
         self._calls = 0
         self._idle = threading.Condition()
@@ -55,6 +63,7 @@ class FunctionProcess:
         self.instance = f"{spec.name}-{self._child.pid}"
         self._reader = threading.Thread(target=self._read, name=f"log-{spec.name}", daemon=True)
         self._reader.start()
+        threading.Thread(target=self._wait, name=f"wait-{spec.name}", daemon=True).start()
 
     @property
     def is_alive(self) -> bool:
@@ -67,6 +76,13 @@ class FunctionProcess:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def served(self) -> float:
+        """For how many seconds it was ready."""
+        if self._ready is None:
+            return 0.0
+        return (self._ended or time.monotonic()) - self._ready
 
     @property
     def met_busy_port(self) -> bool:
@@ -82,6 +98,7 @@ class FunctionProcess:
                 self._reader.join(timeout=2)
                 raise GatewayError(f"Function {self._spec.name!r} does not start: {self._said()}")
             if _is_ready(self.port):
+                self._ready = time.monotonic()
                 return
             time.sleep(0.02)
         raise GatewayError(f"Function {self._spec.name!r} was not ready after {timeout:g} s. It said: {self._said()}")
@@ -138,6 +155,11 @@ class FunctionProcess:
             )
         except OSError as exc:
             raise GatewayError(f"No process can be started for function {spec.name!r}: {exc}.") from exc
+
+    def _wait(self) -> None:
+        self._child.wait()
+        self._ended = time.monotonic()
+        self._on_end()
 
     def _read(self) -> None:
         assert self._child.stdout is not None

@@ -22,6 +22,7 @@ from faasflow.local.client import Headers, end_to_end, find_header
 from faasflow.local.delivery import CALL, Call
 from faasflow.local.queue import Draft, Queue
 from faasflow.local.routing import Function, Router
+from faasflow.naming import IdMaker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -30,6 +31,8 @@ SYNC = "/function/"
 ASYNC = "/async-function/"
 BODY_LIMIT = 1024 * 1024
 
+_REQUEST_ID = "X-Faas-Flow-Reqid"
+_new_id = IdMaker()
 _CALL_ID = "X-Call-Id"
 _START_TIME = "X-Start-Time"
 
@@ -57,9 +60,10 @@ class Proxy:
 
     def _forward(self, function: Function, target: str, environ: WSGIEnvironment, answer: _Answer) -> Iterable[bytes]:
         headers, marks = _prepare(environ)
+        headers = _named(headers, function, target)
         body = environ["wsgi.input"].read()
         try:
-            reply = self._router.send(function, environ["REQUEST_METHOD"], target, headers=headers, body=body)
+            reply = self._router.call(function, environ["REQUEST_METHOD"], target, headers=headers, body=body)
         except CallTimeoutError as error:
             return answer.error(504, f"Function {function.spec.name!r}: {error}", marks)
         except (TransportError, GatewayError) as error:
@@ -76,6 +80,7 @@ class Proxy:
         body = environ["wsgi.input"].read(self._body_limit + 1)
         if len(body) > self._body_limit:
             return answer.error(413, f"The body of an asynchronous call may have {self._body_limit} bytes.", marks)
+        headers = _named(headers, function, target)
         call = Call(function.spec.name, target, [*headers], body, dict(marks)[_CALL_ID], callback)
         try:
             self._queue.put(Draft(CALL, msgspec.msgpack.encode(call), key=_key(call)))
@@ -127,6 +132,14 @@ def _prepare(environ: WSGIEnvironment) -> tuple[Headers, Headers]:
         kept.append(("X-Forwarded-Host", environ["HTTP_HOST"]))
     came_by = [*filter(None, [find_header(given, "X-Forwarded-For")]), environ.get("REMOTE_ADDR", "")]
     return [*kept, *marks, ("X-Forwarded-For", ", ".join(came_by))], marks
+
+
+def _named(headers: Headers, function: Function, target: str) -> Headers:
+    """The headers of a call; the start of a request gets its id here, so that it may be sent again."""
+    is_start = function.spec.is_flow and target.partition("?")[0] == "/"
+    if not is_start or find_header(headers, _REQUEST_ID):
+        return headers
+    return [*headers, (_REQUEST_ID, _new_id())]
 
 
 def _headers(environ: WSGIEnvironment) -> Headers:

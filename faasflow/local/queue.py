@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faasflow.errors import GatewayError
+from faasflow.private import make_private_file
 
 DEAD_KEPT = 1_000
+
+_LONGEST_DELAY = 60.0  # of a message from an earlier owner, whose wall clock may have been ahead of ours
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS dead (
 _REMOVE = "DELETE FROM message WHERE id = ?"
 _POSTPONE = "UPDATE message SET due = ?, tries = tries + 1 WHERE id = ?"
 _BURY = "INSERT INTO dead (kind, payload, tries, reason) VALUES (?, ?, ?, ?)"
+_HASTEN = "UPDATE message SET due = ? WHERE due > ?"
 _TRIM = "DELETE FROM dead WHERE id <= (SELECT max(id) FROM dead) - ?"
 _INSERT = "INSERT INTO message (key, kind, payload, due) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 
@@ -71,15 +75,17 @@ class DeadMessage:
 class Queue:
     """The messages of one file; oldest due first. Thread-safe. Every method but `claim` answers at once."""
 
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._now = now
+    def __init__(self, path: Path, *, now: Callable[[], float] | None = None) -> None:
+        self._now = now or _steady_clock()
         self._changed = threading.Condition()
         self._claimed: set[int] = set()
         self._stopped = self._closed = False
         self._path = path
         try:
             self._db = _open(path)
-        except sqlite3.Error as exc:
+            latest = self._now() + _LONGEST_DELAY
+            self._db.execute(_HASTEN, (latest, latest))
+        except (sqlite3.Error, OSError) as exc:
             raise GatewayError(f"The queue file {str(path)!r} cannot be opened: {exc}. Repair or remove it.") from exc
 
     def __len__(self) -> int:
@@ -99,12 +105,13 @@ class Queue:
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._stopped:
-                if (message := self._next_due()) is not None:
+                now = self._now()  # once: a message that became due between two readings would be waited past
+                if (message := self._next_due(now)) is not None:
                     self._claimed.add(message.id)
                     return message
                 if until is not None and time.monotonic() >= until:
                     return None
-                self._changed.wait(self._patience(until))
+                self._changed.wait(self._patience(now, until))
         return None
 
     def ack(self, message: Message, *, then: Sequence[Draft] = ()) -> None:
@@ -150,19 +157,18 @@ class Queue:
         self._changed.notify(len(drafts))
         return self._db.executemany(_INSERT, [(draft.key, draft.kind, draft.payload, due) for draft in drafts]).rowcount
 
-    def _next_due(self) -> Message | None:
+    def _next_due(self, now: float) -> Message | None:
         # At most this many of the oldest are claimed, so one more row is enough.
         limit = len(self._claimed) + 1
-        rows = self._db.execute("SELECT id FROM message WHERE due <= ? ORDER BY due, id LIMIT ?", (self._now(), limit))
+        rows = self._db.execute("SELECT id FROM message WHERE due <= ? ORDER BY due, id LIMIT ?", (now, limit))
         found = next((row[0] for row in rows.fetchall() if row[0] not in self._claimed), None)
         if found is None:
             return None
         row = self._db.execute("SELECT id, kind, payload, tries FROM message WHERE id = ?", (found,)).fetchone()
         return Message(*row)
 
-    def _patience(self, until: float | None) -> float | None:
+    def _patience(self, now: float, until: float | None) -> float | None:
         """How long to wait for a change: until the next message is due, or the caller's time is over."""
-        now = self._now()
         row = self._db.execute("SELECT min(due) FROM message WHERE due > ?", (now,)).fetchone()
         waits = [row[0] - now] if row[0] is not None else []
         if until is not None:
@@ -193,7 +199,14 @@ class Queue:
             raise GatewayError(f"The queue file {str(self._path)!r} cannot be written: {exc}.") from exc
 
 
+def _steady_clock() -> Callable[[], float]:
+    """Seconds since the epoch, which a wall clock that is set later does not change."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
+
+
 def _open(path: Path) -> sqlite3.Connection:
+    make_private_file(path)
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")

@@ -10,12 +10,15 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from faasflow.config import parse_duration
-from faasflow.errors import GatewayError
-from faasflow.local.client import Client, Headers, Reply, UnreachableError
+from faasflow.errors import GatewayError, UnreachableError
+from faasflow.local.client import Client, Headers, LostAnswerError, Reply
 from faasflow.local.logs import LogRing
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
 MARGIN = 2.0
+
+_PAUSE = 0.1
+_RETRY = "/retry"
 
 
 class Function(Protocol):
@@ -81,6 +84,20 @@ class Router:
             return None
         return function
 
+    def call(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
+        """Call for somebody who waits: as `send`, and again where the process ended meanwhile and another call does no
+        harm. That is so for what was not sent, and for whatever a flow takes, which knows its requests by their
+        ids."""
+        until = time.monotonic() + self._limit(function.spec)
+        while True:
+            try:
+                return self.send(function, method, target, headers=headers, body=body)
+            except (UnreachableError, LostAnswerError) as error:
+                is_safe = isinstance(error, UnreachableError) or _is_safe(function, target)
+                if not is_safe or time.monotonic() > until:
+                    raise
+            time.sleep(_PAUSE)  # a process that is about to end has closed its port already
+
     def send(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
         """Call once. `GatewayError` if the function does not start, `TransportError` if it gives no answer."""
         with self._lock:
@@ -99,6 +116,11 @@ class Router:
     def _limit(self, spec: FunctionSpec) -> float:
         # Later than the function's own limit, which can give a better answer.
         return MARGIN + (parse_duration(spec.environment.get("exec_timeout", "")) or self._timeout)
+
+
+def _is_safe(function: Function, target: str) -> bool:
+    """Whether the same call again does no harm. A second retry of a request is refused, as the first one took it on."""
+    return function.spec.is_flow and not target.partition("?")[0].endswith(_RETRY)
 
 
 def check_durations(spec: FunctionSpec) -> None:

@@ -11,6 +11,9 @@ from urllib.parse import quote
 from faasflow.config import HMAC_SECRET
 from faasflow.errors import GatewayError
 from faasflow.naming import escape
+from faasflow.private import make_private_folder
+
+STATE_DIR = ".faasflow"
 
 
 class StateDir:
@@ -32,7 +35,11 @@ class StateDir:
     def lock(self) -> None:
         """Make the folder and take it. `GatewayError` if it cannot be made or another gateway has it."""
         try:
-            (self.path / "flows").mkdir(parents=True, exist_ok=True)
+            is_own = self.path.name == STATE_DIR or not self.path.exists()
+            make_private_folder(self.path / "flows")
+            self.path.chmod(0o700)  # an earlier version made it with the umask
+            if is_own:
+                self._keep_out_of_git()
             self._lock = os.open(self.path / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -50,6 +57,13 @@ class StateDir:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def _keep_out_of_git(self) -> None:
+        """Let git ignore the folder: `git add -A` beside it must not stage secrets and databases. A folder that was
+        there before may hold other files, and is left alone."""
+        file = self.path / ".gitignore"
+        if not file.exists():
+            file.write_text("# Written by faasflow: secrets and databases of this machine.\n*\n", encoding="utf-8")
 
     def _make_secret(self) -> None:
         self.secrets.mkdir(mode=0o700, exist_ok=True)

@@ -19,6 +19,9 @@ STARTS_AT_ONCE = 4
 _PORT_TRIES = 3
 _FAILURE_STANDS = 2.0
 _RETIRING = 30.0
+_HEALTHY = 10.0  # seconds after which a death says nothing of the next start
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 4.0
 
 Environment = Callable[[FunctionSpec], Mapping[str, str]]
 OnLine = Callable[[str, str], None]
@@ -31,7 +34,11 @@ class _Failure:
 
 
 class HostedFunction:
-    """One function and the process that serves it now, if any."""
+    """One function and the process that serves it now, if any.
+
+    A process that died is replaced: that of a flow at once, as its clock runs in it, any other at the next call. Calls
+    wait for the new one. Only one that keeps dying soon after its start is replaced later and later, up to four
+    seconds."""
 
     def __init__(self, spec: FunctionSpec, *, environment: Environment, on_line: OnLine, ready_timeout: float) -> None:
         self.spec = spec
@@ -41,10 +48,13 @@ class HostedFunction:
         self._environment = environment
         self._on_line = on_line
         self._ready_timeout = ready_timeout
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._process: FunctionProcess | None = None
+        self._fresh: FunctionProcess | None = None
         self._retiring: list[FunctionProcess] = []
         self._failure: _Failure | None = None
+        self._early_deaths = 0
+        self._is_starting = False
         self._closed = False
 
     @property
@@ -58,16 +68,17 @@ class HostedFunction:
 
     @contextmanager
     def use(self) -> Iterator[str]:
-        """The URL of a ready process, for one call; starts one if there is none. `GatewayError` if it does not start;
-        the same answer is given for two seconds, so that many callers do not start it over and over."""
+        """The URL of a ready process, for one call; starts one, or waits for one that starts, if there is none.
+        `GatewayError` if it does not start; the same answer is given for two seconds, so that many callers do not start
+        it over and over."""
         with ExitStack() as calling:
-            with self._lock:
+            with self._changed:
                 url = calling.enter_context(self._running().use())
             yield url
 
     def ensure(self) -> None:
         """Start it unless it runs."""
-        with self._lock:
+        with self._changed:
             self._running()
 
     def reload(self) -> bool:
@@ -77,62 +88,110 @@ class HostedFunction:
         except GatewayError as error:
             self._report_broken(error)
             return False
-        with self._lock:
+        with self._changed:
             if self._closed:
                 fresh.kill()
                 return False
             old, self._process, self._failure = self._process, fresh, None
+            self._early_deaths = 0
             if old is not None:
                 self._retiring.append(old)
                 threading.Thread(target=self._retire, args=(old,), daemon=True).start()
+            self._changed.notify_all()
         return True
 
     def stop(self, *, grace: float) -> None:
         """End the process and start no other."""
-        with self._lock:
-            self._closed = True
-            processes = [*self._retiring, *filter(None, [self._process])]
-            self._process = None
+        processes = self._close()
         until = time.monotonic() + grace
         for process in processes:
             process.stop(grace=max(0.0, until - time.monotonic()))
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now. It takes no lock, since a signal handler may call it."""
         self._closed = True
-        for process in [*self._retiring, *filter(None, [self._process])]:
+        for process in [*self._retiring, *filter(None, [self._process, self._fresh])]:
             process.kill()
+
+    def _close(self) -> list[FunctionProcess]:
+        with self._changed:
+            self._closed = True
+            processes = [*self._retiring, *filter(None, [self._process])]
+            starting, self._process = self._fresh, None
+            self._changed.notify_all()
+        if starting is not None:
+            starting.kill()
+        return processes
 
     def _retire(self, process: FunctionProcess) -> None:
         process.stop(grace=_RETIRING)
-        with self._lock:
+        with self._changed:
             self._retiring.remove(process)
 
     def _running(self) -> FunctionProcess:
-        if self._closed:
-            raise GatewayError(f"Function {self.spec.name!r} is not called: the gateway is stopping.")
-        if self._process is not None and self._process.is_alive:
-            return self._process
-        if self._failure is not None and time.monotonic() < self._failure.until:
-            raise self._failure.error
-        self._clear_crashed()
+        """A ready process; waits for it as long as a start may take."""
+        until = time.monotonic() + _LONGEST_PAUSE + self._ready_timeout
+        while True:
+            if self._closed:
+                raise GatewayError(f"Function {self.spec.name!r} is not called: the gateway is stopping.")
+            if self._process is not None and self._process.is_alive:
+                return self._process
+            if self._failure is not None and time.monotonic() < self._failure.until:
+                raise self._failure.error
+            self._begin_start()
+            if not self._changed.wait(until - time.monotonic()):
+                raise GatewayError(f"Function {self.spec.name!r} is still starting.", hint="Call it again.")
+
+    def _begin_start(self) -> None:
+        if not self._is_starting:
+            self._is_starting = True
+            threading.Thread(target=self._restart, name=f"start-{self.spec.name}", daemon=True).start()
+
+    def _restart(self) -> None:
         try:
-            self._process = self._start()
+            self._wait_after_death()
+            self._serve(self._start())
         except GatewayError as error:
             self._failure = _Failure(error, time.monotonic() + _FAILURE_STANDS)
-            raise
-        return self._process
+        finally:
+            with self._changed:
+                self._is_starting = False
+                self._changed.notify_all()
+                self._replace_dead()
 
-    def _clear_crashed(self) -> None:
-        if self._process is not None:
-            code = self._process.exit_code
-            self._process.kill()
+    def _wait_after_death(self) -> None:
+        with self._changed:
+            died = self._process
+            if died is None or died.is_alive:
+                return
             self._process = None
-            self._say(f"the process ended with exit code {code}; starting it again")
+            self._early_deaths = self._early_deaths + 1 if died.served < _HEALTHY else 0
+            pause = restart_pause(self._early_deaths)
+        died.kill()
+        when = f"in {pause:g} s" if pause else "again"
+        self._say(f"the process ended with exit code {died.exit_code}; starting it {when}")
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, pause)
+
+    def _serve(self, fresh: FunctionProcess) -> None:
+        with self._changed:
+            if self._closed or (self._process is not None and self._process.is_alive):
+                fresh.kill()
+            else:
+                self._process, self._failure = fresh, None
+
+    def _ended(self) -> None:
+        with self._changed:
+            self._replace_dead()
+
+    def _replace_dead(self) -> None:
+        is_dead = self._process is not None and not self._process.is_alive
+        if is_dead and self.spec.is_flow and not self._closed:
+            self._begin_start()
 
     def _start(self) -> FunctionProcess:
         for attempt in range(1, _PORT_TRIES + 1):
-            process = FunctionProcess(self.spec, environment=self._environment(self.spec), on_line=self._take)
+            process = self._spawn()
             try:
                 process.wait_ready(timeout=self._ready_timeout)
             except GatewayError:
@@ -140,11 +199,23 @@ class HostedFunction:
                 if process.met_busy_port and attempt < _PORT_TRIES:
                     continue
                 raise
+            finally:
+                self._fresh = None
             return process
         raise AssertionError("unreachable")
 
+    def _spawn(self) -> FunctionProcess:
+        environment = self._environment(self.spec)
+        process = FunctionProcess(self.spec, environment=environment, on_line=self._take, on_end=self._ended)
+        with self._changed:
+            if not self._closed:
+                self._fresh = process
+                return process
+        process.kill()
+        raise GatewayError(f"Function {self.spec.name!r} is not started: the gateway is stopping.")
+
     def _report_broken(self, error: GatewayError) -> None:
-        with self._lock:
+        with self._changed:
             if self._process is None:
                 self._failure = _Failure(error, time.monotonic() + _FAILURE_STANDS)
         kept = "the version before it keeps running" if self.available else "it is not running"
@@ -190,6 +261,12 @@ class Supervisor:
         """End all processes at once, whatever they are doing."""
         for function in self.functions.values():
             function.kill()
+
+
+def restart_pause(early_deaths: int) -> float:
+    """How long to wait, in seconds, before a process is replaced that died soon after its start `early_deaths` times
+    in a row: not at all the first time."""
+    return 0.0 if early_deaths <= 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(early_deaths - 2, 10))
 
 
 def _expected(error: BaseException) -> GatewayError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,10 +17,19 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from faasflow import graph, logs
+from faasflow.codec import build_decoders
 from faasflow.config import GATEWAY_DISPATCHER, Settings, without_tokens
 from faasflow.dsl import Flow
 from faasflow.engine.context import Context
-from faasflow.errors import ConfigError, DefinitionError, FaasflowError, HandlerError
+from faasflow.engine.guard import UserCodeError, user_code
+from faasflow.errors import (
+    ConfigError,
+    DefinitionError,
+    FaasflowError,
+    HandlerError,
+    StoreUnavailableError,
+    TryAgainError,
+)
 from faasflow.events import EventHandler
 from faasflow.ports import DataStore, StateStore
 from faasflow.runtime.handler import Handler, load_handler
@@ -28,6 +40,7 @@ from faasflow.tracing import open_tracing
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+    from faasflow.engine.beside import Workers
     from faasflow.engine.engine import Engine
     from faasflow.engine.parts import Parts
     from faasflow.http.server import Server
@@ -36,6 +49,10 @@ if TYPE_CHECKING:
 __all__ = ["Handler", "SystemClock", "build_app", "build_engine", "definer", "load_handler", "serve"]
 
 logger = logging.getLogger(__name__)
+
+_SAME_WISH = 2.0
+_CLOCK_PATIENCE = 10.0  # for what the clock has begun
+_LAST_STEPS = 2.0  # to stop the clock and send what is buffered
 
 Own = TypeVar("Own")
 AnyStore = TypeVar("AnyStore", StateStore, DataStore)
@@ -59,14 +76,30 @@ def definer(define: Callable[[Any, Any], Any]) -> Callable[[Context], graph.Defi
     def defined(context: Context) -> graph.Definition:
         flow = Flow()
         try:
-            define(flow, context)
-        except FaasflowError:
-            raise
-        except Exception as error:
+            with user_code():
+                returned = define(flow, context)
+        except UserCodeError as failed:
+            error = failed.error
+            if isinstance(error, FaasflowError) and not isinstance(error, StoreUnavailableError | TryAgainError):
+                raise error from None
             raise DefinitionError(f"define() failed with {type(error).__name__}: {error}") from error
+        _check_done(returned)
         return flow.build()
 
     return defined
+
+
+def _check_done(returned: Any) -> None:
+    """Refuse a `define` that has done nothing yet."""
+    if inspect.isawaitable(returned) or hasattr(returned, "__aiter__"):
+        if hasattr(returned, "close"):
+            returned.close()
+        raise DefinitionError(
+            "define() is an async function. It runs at every delivery and must not wait for anything.",
+            hint="Write `def define(flow, context)`; the code of its nodes may be async.",
+        )
+    if inspect.isgenerator(returned):
+        raise DefinitionError("define() yields, so that its code does not run.", hint="Remove the yield.")
 
 
 def build_engine(
@@ -79,11 +112,16 @@ def build_engine(
 
 
 def build_app(
-    handler: Handler, settings: Settings, *, ticker: Ticker | None = None, events: Sequence[EventHandler] = ()
+    handler: Handler,
+    settings: Settings,
+    *,
+    ticker: Ticker | None = None,
+    workers: Workers | None = None,
+    events: Sequence[EventHandler] = (),
 ) -> WSGIApplication:
     """The application of a handler's flow, which is defined once to see whether it can be. Where nothing names the
-    flow, the Host header of each request does. `ticker` runs the clock of each flow that is served, `events` are told
-    what happens."""
+    flow, the Host header of each request does. `ticker` runs the clock of each flow that is served and `workers` what
+    it finds due, `events` are told what happens."""
     from faasflow.engine.engine import Engine
     from faasflow.http import ByHost, create_app
 
@@ -92,9 +130,10 @@ def build_app(
             ticker.add(engine)
         return create_app(engine, settings=settings)
 
-    parts = _parts(handler, settings, on_timer=ticker.wake if ticker is not None else None, events=events)
+    on_timer = ticker.wake if ticker is not None else None
+    parts = _parts(handler, settings, on_timer=on_timer, workers=workers, events=events)
     engine = Engine(parts)
-    engine.definition()
+    engine.checked_definition()
     app = app_of(engine)
     return app if settings.flow else ByHost(app, lambda name: app_of(Engine(replace(parts, flow=name))))
 
@@ -115,14 +154,24 @@ def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
 
 
 def _serve(handler: Path, settings: Settings) -> None:
+    from faasflow.engine.beside import Pool
+    from faasflow.http.app import LONGEST_MESSAGE
     from faasflow.http.server import Server
 
+    build_decoders()
     loaded = load_handler(handler)
     ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
-    events = event_handlers(loaded, settings)
-    app = build_app(loaded, settings, ticker=ticker, events=events)
+    events, workers = event_handlers(loaded, settings), Pool()
+    app = build_app(loaded, settings, ticker=ticker, workers=workers, events=events)
     # One half works while the other half may wait for results.
-    server = Server(app, host=settings.host, port=settings.port, threads=2 * settings.threads)
+    server = Server(
+        app,
+        host=settings.host,
+        port=settings.port,
+        threads=2 * settings.threads,
+        max_body=settings.max_body,
+        max_unsigned_body=LONGEST_MESSAGE if settings.authenticate_request else None,
+    )
     logger.info("Flow %r listens on %s:%d.", settings.flow or "(by Host header)", settings.host, server.port)
     for warning in timeout_warnings(settings, definer(loaded.define)(Context(settings.flow, "", ""))):
         logger.warning(warning)
@@ -130,6 +179,7 @@ def _serve(handler: Path, settings: Settings) -> None:
     ticker.start()
     server.run()
     ticker.stop()
+    workers.stop(min(settings.drain_timeout, _CLOCK_PATIENCE))
     for one in events:
         _close(one)
 
@@ -141,9 +191,11 @@ def _parts(
     transport: Transport | None = None,
     clock: Clock | None = None,
     on_timer: Callable[[float], None] | None = None,
+    workers: Workers | None = None,
     events: Sequence[EventHandler] = (),
 ) -> Parts:
     from faasflow import stores
+    from faasflow.engine.beside import Inline
     from faasflow.engine.parts import Parts
 
     own_state, own_data = handler.override_state_store, handler.override_data_store
@@ -162,6 +214,7 @@ def _parts(
         lease=settings.lease,
         retention=settings.retention,
         on_timer=on_timer or (lambda due: None),
+        workers=workers or Inline(),
         events=events,
     )
 
@@ -244,13 +297,37 @@ def _close(events: EventHandler) -> None:
 
 
 def _drain_on_signals(server: Server, settings: Settings) -> None:
-    from faasflow.http.server import end_soon
-
-    limit = settings.exec_timeout or float("inf")
+    """Drain at the first signal. of-watchdog and the platform both send SIGTERM: a second one that follows soon is the
+    same wish. Ctrl-C, and a later SIGTERM, end the process at once."""
+    first: list[float] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
-        end_soon(server, grace=settings.grace if number == signal.SIGTERM else 0.0, limit=limit)
+        if first:
+            if time.monotonic() - first[0] > _SAME_WISH:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            return
+        first.append(time.monotonic())
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        grace = settings.grace if number == signal.SIGTERM else 0.0
+        _begin_end(server, grace=grace, limit=settings.drain_timeout)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def _begin_end(server: Server, *, grace: float, limit: float) -> None:
+    """Drain, and end the process in any case when `limit` is over: whatever still waits, for a store that does not
+    answer for instance, is delivered again by the queue."""
+    from faasflow.http.server import end_soon
+
+    end_soon(server, grace=grace, limit=limit)
+    if limit == float("inf"):
+        return
+
+    def end() -> None:
+        time.sleep(grace + limit + _LAST_STEPS)
+        logger.warning("Not all that was in flight ended within drain_timeout (%g s); the queue repeats it.", limit)
+        os._exit(1)
+
+    threading.Thread(target=end, name="end", daemon=True).start()

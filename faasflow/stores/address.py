@@ -11,6 +11,14 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from faasflow.errors import ConfigError
 
+LONGEST_SILENCE = 6.0
+"""Seconds until a connection to a state store breaks whose server acknowledges nothing: less than its timeout, and more
+than a slow one takes."""
+
+LONGEST_IDLE = 2.0
+"""Seconds that a connection to a store is kept for the next call. What is written after a longer pause goes through a
+new one: the server may have vanished since, and a write that is lost on the way to it has an unknown outcome."""
+
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 

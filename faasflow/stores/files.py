@@ -1,11 +1,15 @@
 """Data in files below one folder, for one machine: large values without an object store. Each has a file, which begins
 with a line about it and ends with the value itself.
 
-The file of a request's key is `<folder>/<flow>/<request>/<key>`. A name that a file system might not take as it is, or
-not tell from another, is shortened to what can be read of it and a hash: any key fits, none leads out of the folder.
-A value is written beside its place, brought to the disk and then moved there: a file is whole or not there, whatever
-ends the process or the machine. What a killed process leaves behind goes with the rest of its request or, after half a
-cleanup, when the next store is made ready.
+Everything lies in a folder of the store's own inside the one it is given: the file of a request's key is
+`<folder>/faasflow-data/<flow>/<request>/<key>`. A name that a file system might not take as it is, or not tell from
+another, is shortened to what can be read of it and a hash: any key fits, none leads out of the folder. A value is
+written beside its place, brought to the disk and then moved there: a file is whole or not there, whatever ends the
+process or the machine.
+
+Only what this store made is removed: a file whose first line names the key, one with the name of an unfinished write,
+and a folder that is empty then. What a killed process leaves behind goes with the rest of its request. Former versions
+had no folder of their own; what they wrote is still read and removed where they put it.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import hashlib
 import json
 import os
 import re
-import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,13 +27,16 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from faasflow.errors import KeyNotFoundError, StoreCorruptError, StoreError, StoreUnavailableError
+from faasflow.private import make_private_file, make_private_folder, private_opener
 from faasflow.stores.base import BaseDataStore
 
 _ROOT = "faasflow"
+_OWN = "faasflow-data"
 _OUTSIDE = "+/+"  # where keys are that belong to no request; no flow has this name
-_UNFINISHED = "."
+_UNFINISHED = re.compile(r"\.(faasflow-)?[0-9a-f]{32}")
 _PLAIN = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,127}")
 _HEADER = re.compile(rb'faasflow data 1 [0-9a-f]{64} (".*")\n')
+_LONGEST_HEADER = 1024 * 1024
 _TRIES = 100
 
 _SPACE = "Free some space on its disk."
@@ -46,31 +53,31 @@ _HINTS = {
 
 
 class FileDataStore(BaseDataStore):
-    """A data store in the folder `folder`, which is made when it is missing; any number of processes may share it."""
+    """A data store inside the folder `folder`, made when it is missing, which may hold other things. Any number
+    of processes of one user may share it."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = Path(folder).absolute()
+        self._former = Path(folder).absolute()
+        self._folder = self._former / _OWN
 
     def init(self) -> None:
         with self._errors():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._folder)
             probe = self._folder / _unfinished_name()
-            probe.touch()
+            make_private_file(probe)
             probe.unlink(missing_ok=True)
-            for left in self._folder.glob(f"{_UNFINISHED}*/"):
-                shutil.rmtree(left, ignore_errors=True)  # a cleanup did not come to its end, or is under way
 
     def get(self, key: str) -> bytes:
         with self._errors():
-            try:
-                with self._path(key).open("rb") as file:
+            path, former = self._paths(key)
+            for place in [path, former] if _key_in(former) == key else [path]:
+                with suppress(FileNotFoundError), place.open("rb") as file:
                     return _value(file, key)
-            except FileNotFoundError as exc:
-                raise KeyNotFoundError(key) from exc
+        raise KeyNotFoundError(key)
 
     def set(self, key: str, value: bytes) -> None:
         with self._errors():
-            path = self._path(key)
+            path = self._paths(key)[0]
             for _ in range(_TRIES):
                 # A cleanup at this moment may take the folder away.
                 with suppress(FileNotFoundError):
@@ -80,59 +87,47 @@ class FileDataStore(BaseDataStore):
 
     def delete(self, key: str) -> None:
         with self._errors():
-            self._path(key).unlink(missing_ok=True)
+            for path in self._paths(key):
+                if _key_in(path) == key:
+                    path.unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Sequence[str]:
         with self._errors():
-            return sorted(key for key, _ in self._files(prefix))
+            return sorted({key for key, _ in self._files(prefix)})
 
     def clear(self, prefix: str) -> None:
         with self._errors():
-            folder, rest = _place(prefix)
-            if folder is not None and not rest:
-                return self._remove(self._folder / folder)
-            for _, path in self._files(prefix):
-                path.unlink(missing_ok=True)
+            for folder in self._folders(prefix):
+                _remove(folder, prefix, is_own=folder.is_relative_to(self._folder))
 
     def close(self) -> None:
         pass
 
-    def _path(self, key: str) -> Path:
+    def _paths(self, key: str) -> Sequence[Path]:
+        """Where the value of `key` is, and where a former version put it."""
         folder, rest = _place(key)
-        return self._folder / (folder or _OUTSIDE) / _file_name(rest)
+        return [root / (folder or _OUTSIDE) / _file_name(rest) for root in (self._folder, self._former)]
 
     def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
         """The keys that start with `prefix`, with their files."""
         for folder in self._folders(prefix):
             for path in _inside(folder):
-                key = None if path.name.startswith(_UNFINISHED) else _key_in(path)
+                key = _key_in(path)
                 if key is not None and key.startswith(prefix):
                     yield key, path
 
     def _folders(self, prefix: str) -> Sequence[Path]:
         folder, _ = _place(prefix)
         if folder is not None:
-            return [self._folder / folder]
+            return [self._folder / folder, self._former / folder]
+        # Of all requests: only those in the own folder, as the other one may hold anything.
         return [request for flow in _inside(self._folder) for request in _inside(flow)]
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                folder.mkdir()
+            make_private_folder(folder)
             _sync(folder.parent)
             _sync(self._folder)
-
-    def _remove(self, folder: Path) -> None:
-        # It goes at once and whole; only writes that have begun may still land where it is moved.
-        doomed = self._folder / _unfinished_name()
-        with suppress(FileNotFoundError):
-            folder.rename(doomed)
-            for _ in range(_TRIES):
-                shutil.rmtree(doomed, ignore_errors=True)
-                if not doomed.exists():
-                    return
-            shutil.rmtree(doomed)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -142,7 +137,7 @@ class FileDataStore(BaseDataStore):
             raise
         except OSError as exc:
             raise StoreUnavailableError(
-                f"The data folder {str(self._folder)!r} cannot be used now: {exc.strerror or exc}.",
+                f"The data folder {str(self._former)!r} cannot be used now: {exc.strerror or exc}.",
                 hint=_HINTS.get(exc.errno or 0, "Look at its disk."),
             ) from exc
 
@@ -171,7 +166,7 @@ def _file_name(text: str) -> str:
 
 
 def _unfinished_name() -> str:
-    return f"{_UNFINISHED}{uuid4().hex}"
+    return f".faasflow-{uuid4().hex}"
 
 
 def _header(key: str, value: bytes) -> bytes:
@@ -190,17 +185,37 @@ def _value(file: BinaryIO, key: str) -> bytes:
 def _key_in(path: Path) -> str | None:
     """The key whose value `path` holds; None if it is not a file of ours, or not there any more."""
     try:
+        # What is foreign may be anything: a link, or a pipe that nobody writes to.
+        if _UNFINISHED.fullmatch(path.name) or not stat.S_ISREG(path.lstat().st_mode):
+            return None
         with path.open("rb") as file:
-            found = _HEADER.fullmatch(file.readline())
+            found = _HEADER.fullmatch(file.readline(_LONGEST_HEADER))
         return json.loads(found[1]) if found else None
-    except (FileNotFoundError, IsADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return None
+
+
+def _remove(folder: Path, prefix: str, *, is_own: bool) -> None:
+    """Remove the values in the folder of a request whose keys start with `prefix`, and what writes left unfinished if
+    that is all of the request. A folder that holds nothing then goes too if it `is_own` or had something of ours."""
+    is_whole = not _place(prefix)[1]
+    removed = is_own and is_whole
+    for path in _inside(folder):
+        key = _key_in(path)
+        is_unfinished = is_whole and _UNFINISHED.fullmatch(path.name) and path.is_file()
+        if is_unfinished or (key is not None and key.startswith(prefix)):
+            path.unlink(missing_ok=True)
+            removed = True
+    if removed:
+        # It is not empty if somebody else put something there, or writes at this moment.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _write(path: Path, *content: bytes) -> None:
     new = path.with_name(_unfinished_name())
     try:
-        with new.open("xb") as file:
+        with open(new, "xb", opener=private_opener) as file:
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())

@@ -16,12 +16,11 @@ from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnect
 from threading import BoundedSemaphore
 
 from faasflow.errors import StoreUnavailableError
-from faasflow.stores.address import Tls
+from faasflow.sockets import is_silence, watch
+from faasflow.stores.address import LONGEST_IDLE, LONGEST_SILENCE, Tls
 
 # Consul refuses the 201st connection from one address.
 _CONNECTIONS = 64
-# What stands between may forget a connection without telling either side.
-_LONGEST_IDLE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +54,13 @@ class HttpPool:
         self, method: str, target: str, *, body: bytes = b"", headers: Mapping[str, str], repeatable: bool
     ) -> Answer:
         """What the server answers. If the connection breaks, a call that is `repeatable` is made once more; any other
-        is a `StoreUnavailableError` at once, as it may have been carried out."""
+        is a `StoreUnavailableError` at once, as it may have been carried out. A server that is only slow is not asked
+        twice."""
         try:
             return self._call(method, target, body, headers)
         except TimeoutError as exc:
-            raise self._too_slow() from exc
+            if not (repeatable and is_silence(exc)):
+                raise self._too_slow() from exc
         except ConnectionRefusedError as exc:
             raise self._away(exc) from exc
         except (OSError, HTTPException) as exc:
@@ -109,6 +110,7 @@ class HttpPool:
         else:
             connection = HTTPSConnection(self._host, self._port, timeout=self._connect_timeout, context=self._tls)
         connection.connect()
+        watch(connection.sock, LONGEST_SILENCE)
         connection.sock.settimeout(self._timeout)
         return connection
 
@@ -138,7 +140,7 @@ class _Kept:
         """The connection that was used last and is still open."""
         while (last := self._last()) is not None:
             connection, since = last
-            if time.monotonic() - since < _LONGEST_IDLE and _is_open(connection):
+            if time.monotonic() - since < LONGEST_IDLE and _is_open(connection):
                 return connection
             connection.close()
         return None

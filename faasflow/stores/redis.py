@@ -11,13 +11,16 @@ lost. It must be the primary, and not a Redis Cluster, where all would lie on on
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from faasflow.errors import ConfigError, StoreError, StoreUnavailableError
 from faasflow.ports import Check, Create, Delete, Entry, ListPrefix, Op, Outcome, Put
-from faasflow.stores.address import Tls, parse_address, read_secret
+from faasflow.sockets import is_silence, socket_options
+from faasflow.stores.address import LONGEST_IDLE, LONGEST_SILENCE, Tls, parse_address, read_secret
 from faasflow.stores.base import BaseStateStore, check_ops, end_of_prefix
 
 try:
@@ -143,7 +146,7 @@ class RedisStateStore(BaseStateStore):
         timeout: float = 10.0,
     ) -> None:
         self._server = f"Redis at {host}:{port}"
-        pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        pool = _Pool(  # type: ignore[no-untyped-call]
             host=host,
             port=port,
             db=db,
@@ -153,6 +156,8 @@ class RedisStateStore(BaseStateStore):
             timeout=timeout,
             socket_connect_timeout=connect_timeout,
             socket_timeout=timeout,
+            socket_keepalive=True,
+            socket_keepalive_options=_keepalive_options(),
             # A script whose answer is lost may have run, so nothing is repeated behind our back.
             retry=Retry(NoBackoff(), 0),
             **_tls_options(tls),
@@ -221,8 +226,9 @@ class RedisStateStore(BaseStateStore):
         with self._errors():
             try:
                 return script(keys=_NAMES, args=arguments)
-            except redis.ConnectionError as exc:
-                if not repeatable or isinstance(exc, _REFUSED):
+            except (redis.ConnectionError, redis.TimeoutError) as exc:
+                is_slow = isinstance(exc, redis.TimeoutError) and not is_silence(exc)
+                if not repeatable or is_slow or isinstance(exc, _REFUSED):
                     raise
             return script(keys=_NAMES, args=arguments)
 
@@ -257,6 +263,32 @@ class RedisStateStore(BaseStateStore):
                 text = f"{self._server} does not take this now: {exc}"
                 raise StoreUnavailableError(text, hint="Look at its log, its memory and its role.") from exc
             raise StoreError(f"{self._server} refused an operation: {exc}") from exc
+
+
+class _Pool(redis.BlockingConnectionPool):
+    """A pool that uses no connection which was idle for long."""
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        connection = super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+        if time.monotonic() - getattr(connection, "idle_since", float("inf")) > LONGEST_IDLE:
+            self._open_again(connection)
+        return connection
+
+    def release(self, connection: Any) -> None:
+        connection.idle_since = time.monotonic()
+        super().release(connection)  # type: ignore[no-untyped-call]
+
+    def _open_again(self, connection: Any) -> None:
+        connection.disconnect()
+        try:
+            connection.connect()
+        except BaseException:
+            self.release(connection)
+            raise
+
+
+def _keepalive_options() -> dict[int, int]:
+    return {name: value for level, name, value in socket_options(LONGEST_SILENCE) if level == socket.IPPROTO_TCP}
 
 
 def _tls_options(tls: Tls | None) -> dict[str, Any]:

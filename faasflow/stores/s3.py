@@ -15,15 +15,17 @@ import hashlib
 import io
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error
 from minio.helpers import check_bucket_name
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, ReadTimeoutError
 
 from faasflow.errors import (
@@ -34,7 +36,8 @@ from faasflow.errors import (
     StoreUnavailableError,
     ValueTooLargeError,
 )
-from faasflow.stores.address import Tls, parse_address, read_secret
+from faasflow.sockets import SOCKET_OPTIONS, is_silence
+from faasflow.stores.address import LONGEST_IDLE, Tls, parse_address, read_secret
 from faasflow.stores.base import BaseDataStore
 
 FORM = (
@@ -177,7 +180,7 @@ class S3DataStore(BaseDataStore):
             timeout=self._timeout,
             maxsize=_CONNECTIONS,
             block=True,
-            retries=Retry(
+            retries=_Retry(
                 total=2,
                 connect=1,
                 read=1,
@@ -188,7 +191,9 @@ class S3DataStore(BaseDataStore):
                 respect_retry_after_header=False,
             ),
             ssl_context=self._tls,
+            socket_options=SOCKET_OPTIONS,
         )
+        pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return Minio(
             self._endpoint,
             access_key=self._access_key,
@@ -263,6 +268,35 @@ class S3DataStore(BaseDataStore):
             f"S3 at {self._endpoint} cannot be reached: {getattr(cause, 'strerror', None) or cause}.",
             hint="Check that it runs and that its address is right.",
         )
+
+
+class _Retry(Retry):
+    """Asks a server that is only slow once."""
+
+    def increment(self, *arguments: Any, **options: Any) -> _Retry:
+        error = options.get("error")
+        if isinstance(error, ReadTimeoutError) and not is_silence(error):
+            raise error
+        return super().increment(*arguments, **options)
+
+
+class _Pool(HTTPConnectionPool):
+    """A pool that uses no connection which was idle for long."""
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        if time.monotonic() - getattr(connection, "idle_since", 0) > LONGEST_IDLE:
+            connection.close()  # it connects again when it is used
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class _SecurePool(_Pool, HTTPSConnectionPool):
+    """The same over TLS."""
 
 
 def _name(key: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from faasflow.errors import StoreCorruptError, StoreError, StoreUnavailableError, ValueTooLargeError
+from faasflow.private import make_private_file, make_private_folder
 
 T = TypeVar("T")
 Durability = Literal["normal", "full"]
@@ -189,10 +190,11 @@ class SqliteFile:
 
     def _make_folder(self) -> None:
         try:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            make_private_folder(os.path.dirname(self.path))
+            make_private_file(self.path)  # its log and its index get the same mode
         except OSError as exc:
             raise StoreUnavailableError(
-                f"The folder of {self.path!r} cannot be made: {exc}.", hint=_UNAVAILABLE[sqlite3.SQLITE_CANTOPEN]
+                f"The file {self.path!r} cannot be made: {exc}.", hint=_UNAVAILABLE[sqlite3.SQLITE_CANTOPEN]
             ) from exc
 
     def _set_up(self, db: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
 
-from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, NoAnswerError, StoreUnavailableError
+from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, StoreUnavailableError, UnreachableError
 from faasflow.ports import DataStore, Forward, OutgoingCall, Response, StateStore, Transport
 from faasflow.testing.wrappers import DataStoreWrapper, StateStoreWrapper
 
@@ -71,10 +71,11 @@ class FlakyDataStore(DataStoreWrapper):
 
 
 class FlakyTransport:
-    """A transport that fails where it is told to, and hands messages on one at a time. A call raises `NoAnswerError`
-    instead of being made where `before` says so, and `CallTimeoutError` after it was made where `after` does; a forward
-    raises `ForwardError` instead of taking a message or after taking it, and takes none of those behind it. A message
-    of which `loses` says so is lost without an error, and one of which `doubles` does is taken twice."""
+    """A transport that fails where it is told to, and hands messages on one at a time. A call raises
+    `UnreachableError` instead of being made where `before` says so, and `CallTimeoutError` after it was made where
+    `after` does; a forward raises `ForwardError` instead of taking a message or after taking it, and takes none of
+    those behind it. A message of which `loses` says so is lost without an error, and one of which `doubles` does is
+    taken twice."""
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class FlakyTransport:
 
     def call(self, call: OutgoingCall) -> Response:
         operation = self._faults.next("call", is_write=True)
-        self._faults.check_before(operation, NoAnswerError)
+        self._faults.check_before(operation, UnreachableError)
         response = self._transport.call(call)
         self._faults.check_after(operation, CallTimeoutError)
         return response

@@ -79,7 +79,7 @@ class FlowTester:
             lease_after=float("inf"),  # time that only passes when it is asked for needs no leases
         )
         self.engine = Engine(parts)
-        self.engine.definition()
+        self.engine.checked_definition()
 
     def function(self, name: str, code: Callable[[bytes], bytes]) -> None:
         """Let function `name` answer 200 with `code(body)`; where `code` raises, 500 with the error's text."""

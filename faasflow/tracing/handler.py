@@ -145,6 +145,7 @@ class _Delivery(EventHandler):
         node = self._open.get(_node(event))
         parent = node.context if node is not None else self._parent()
         tags = {"operation": _text(event.operation)}
+        tags |= {f"operation.{_text(key)}": _text(value) for key, value in event.properties.items()}
         if event.url:
             tags |= {"span.kind": "client", "http.method": event.method, "http.url": _text(event.url)}
         span = self._start(_operation(event), event.operation, parent, event, tags, _OPEN)

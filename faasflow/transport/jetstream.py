@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from faasflow.errors import ConfigError, ForwardError, TransportError
 from faasflow.naming import escape
 from faasflow.ports import Forward, OutgoingCall, Response, Transport
+from faasflow.sockets import watch
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -38,6 +39,7 @@ KEPT = 7 * 86400.0
 _PORT = 4222
 _STREAM = "faasflow"
 _REPLY_TIMEOUT = 5.0
+_PING_INTERVAL, _LOST_PINGS = 1, 2  # a server that vanished without a word is noticed after about 3 seconds
 _PUBLISHED_AT_ONCE = 256
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _OPTIONS = {"stream", "replicas", "password_file", "token_file", "ca_file", "cert_file", "key_file"}
@@ -119,8 +121,10 @@ class Link:
     def __init__(self, address: Address, *, name: str) -> None:
         self._address = address
         self._name = name
+        self._client: Client | None = None
         self._connecting: asyncio.Task[Client] | None = None
         self.last_error = ""
+        self.losses = 0
 
     async def client(self) -> Client:
         """The connection, once there is one."""
@@ -162,22 +166,46 @@ class Link:
             await _closed(task.result())
 
     async def _connect(self) -> Client:
-        import nats
+        from nats.aio.client import Client
 
         address = self._address
-        options: dict[str, Any] = {"tls": address.tls} if address.tls else {}
-        return await nats.connect(
-            list(address.servers),
-            name=self._name,
-            user=address.user or None,
-            password=address.password or None,
-            token=address.token or None,
-            connect_timeout=2,
-            reconnect_time_wait=0.5,
-            max_reconnect_attempts=-1,
-            error_cb=self._on_error,
-            **options,
-        )
+        # The client's annotation asks for whole seconds, its code does not.
+        options: dict[str, Any] = {"reconnect_time_wait": 0.5, **({"tls": address.tls} if address.tls else {})}
+        self._client = client = Client()
+        try:
+            await client.connect(
+                list(address.servers),
+                name=self._name,
+                user=address.user or None,
+                password=address.password or None,
+                token=address.token or None,
+                connect_timeout=2,
+                max_reconnect_attempts=-1,
+                ping_interval=_PING_INTERVAL,
+                max_outstanding_pings=_LOST_PINGS,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_loss,
+                reconnected_cb=self._on_reconnect,
+                **options,
+            )
+        except BaseException:  # it was cancelled: what it had started already must not outlive it
+            await client.close()
+            raise
+        self._watch()
+        return client
+
+    async def _on_loss(self) -> None:
+        self.losses += 1
+
+    async def _on_reconnect(self) -> None:
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the connection's socket notice a lost server, also when what is to be sent fills its buffers."""
+        writer = getattr(getattr(self._client, "_transport", None), "_bare_io_writer", None)
+        connection = writer.get_extra_info("socket") if writer is not None else None
+        if connection is not None:
+            watch(connection)
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
@@ -265,10 +293,21 @@ class _Publisher:
 
         async with free:
             try:
-                async with asyncio.timeout(self._timeout):
-                    await self._send(await self._link.client(), message)
+                await self._send_in_time(message)
             except (Error, OSError, TimeoutError) as exc:
                 raise self._refused(message, exc) from exc
+
+    async def _send_in_time(self, message: Forward) -> None:
+        """Send, and once more if the connection was lost meanwhile: the acknowledgement cannot come any more."""
+        losses = self._link.losses
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._send(await self._link.client(), message)
+        except TimeoutError:
+            if self._link.losses == losses:
+                raise
+        async with asyncio.timeout(self._timeout):
+            await self._send(await self._link.client(), message)
 
     async def _send(self, client: Client, message: Forward) -> None:
         from nats.js.errors import NoStreamResponseError

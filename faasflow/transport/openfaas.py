@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import quote, unquote, urlencode, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
-from faasflow.config import masked
-from faasflow.errors import CallTimeoutError, FaasflowError, ForwardError, NoAnswerError, TransportError
+from faasflow.config import masked, redirection
+from faasflow.errors import (
+    CallTimeoutError,
+    FaasflowError,
+    ForwardError,
+    NoAnswerError,
+    TransportError,
+    UnreachableError,
+)
 from faasflow.naming import header_text
 from faasflow.ports import Forward, OutgoingCall, Response
+from faasflow.transport.connections import Adapter, NothingTakenError
 
 REQUEST_ID_HEADER = "X-Faas-Flow-Reqid"
 
@@ -29,9 +37,12 @@ _CONNECT_TIMEOUT = 5.0
 _FORWARD_TIMEOUT = 30.0
 _FORWARDS_AT_ONCE = 16
 _HOSTS = 64
+_MOST_REDIRECTS = 10
+_SAME_AGAIN = (307, 308)
 _CHUNK = 64 * 1024
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _TAKEN = (200, 202)
+_CHECK = "Check that it runs and that its address is right."
 _LOGIN_HINT = "The gateway wants a login: set gateway_auth, and mount the secrets that it names."
 _ROUTES = ("/function/", "/async-function/")
 
@@ -39,9 +50,12 @@ _ROUTES = ("/function/", "/async-function/")
 class OpenFaasTransport:
     """Reaches functions and the queue through the gateway at a URL, on pooled connections for `threads` threads.
 
-    Proxies and logins of the environment are not used, cookies are not kept, and a redirect is followed only to the
-    same scheme, host and port. Whatever of a header is not printable ASCII is sent percent-encoded. Nothing is sent
-    twice. After a fork each process has connections of its own.
+    Proxies and logins of the environment are not used, and cookies are not kept. A redirect is followed only if it
+    asks for the same method and body again (307, 308), at the same scheme, host and port. Whatever of a header is not
+    printable ASCII is sent percent-encoded. After a fork each process has connections of its own.
+
+    A call is made once: one that may have been received is not repeated here. `UnreachableError` says that nothing of
+    it was, any other `TransportError` that nobody knows.
 
     `login` is sent to the gateway as `Authorization`, with functions and the queue only: never to a URL, be it one of
     the gateway, and never where a function redirects to. `ca_file` is the authority behind the gateway's certificate,
@@ -52,8 +66,10 @@ class OpenFaasTransport:
         self._gateway = gateway.rstrip("/")
         self._login = login
         self._ca_file = ca_file
-        self._connections = threads + _FORWARDS_AT_ONCE
-        self._opened: tuple[int, requests.Session] | None = None
+        # Beside those that serve, as many threads may wait for results, and a few run the clock.
+        self._connections = 2 * threads + 2 * _FORWARDS_AT_ONCE
+        self._opened: _Opened | None = None
+        self._opening = threading.Lock()
 
     def function_url(self, name: str) -> str:
         """Where the gateway serves the function `name` (or `name.namespace`), also with a path behind it."""
@@ -68,7 +84,7 @@ class OpenFaasTransport:
 
     def _send(self, call: OutgoingCall, what: str) -> Response:
         with _translated(what, call.timeout):
-            answer = self._session.request(
+            answer = self._own.session.request(
                 call.method,
                 _with_query(call.url, call.query),
                 headers={name: header_text(value) for name, value in call.headers.items()},
@@ -84,34 +100,48 @@ class OpenFaasTransport:
         """Queue messages through `/async-function/`, several at a time; see `Transport.forward`."""
         if len(messages) == 1:
             return self._forward(messages[0])
-        pool = ThreadPoolExecutor(_FORWARDS_AT_ONCE, thread_name_prefix="forward")
+        under_way = [self._own.forwards.submit(self._forward, message) for message in messages]
         try:
-            for _ in pool.map(self._forward, messages):
-                pass
+            for one in under_way:
+                one.result()
         finally:
             # One that was refused means that all are sent again: the rest need not try.
-            pool.shutdown(cancel_futures=True)
+            for one in under_way:
+                one.cancel()
+            wait(under_way)
 
     def close(self) -> None:
         """Close the connections. Calling it again is fine, and so is using the transport afterwards."""
-        self._session.close()
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened.pid == os.getpid():
+            opened.forwards.shutdown(wait=False)
+            opened.session.close()
 
     def _forward(self, message: Forward) -> None:
         url = f"{self._gateway}/async-function/{quote(message.flow)}/flow/{forward_path(message.request_id)}"
         headers = {"Content-Type": "application/json", REQUEST_ID_HEADER: message.request_id}
         call = self._logged_in(OutgoingCall("POST", url, headers, [], message.body, _FORWARD_TIMEOUT))
         try:
-            answer = self._send(call, f"URL {_shown(url)!r}")
+            answer = self._send_again(call, f"URL {_shown(url)!r}")
         except TransportError as error:
             text = f"A message of request {message.request_id!r} was not queued: {error}"
             raise ForwardError(text, hint=error.hint) from error
         if answer.status not in _TAKEN:
             raise ForwardError(
-                f"A message of request {message.request_id!r} was not queued: the gateway answered {answer.status}.",
+                f"A message of request {message.request_id!r} was not queued: the gateway answered {answer.status}"
+                f"{redirection(url, answer.header('Location'))}.",
                 hint=_LOGIN_HINT
                 if answer.status == 401
                 else f"Check that the gateway at {_shown(self._gateway)} has a queue and knows {message.flow!r}.",
             )
+
+    def _send_again(self, call: OutgoingCall, what: str) -> Response:
+        """Send, and once more if nothing was received: a connection that was kept may have lost its peer."""
+        try:
+            return self._send(call, what)
+        except UnreachableError:
+            return self._send(call, what)
 
     def _logged_in(self, call: OutgoingCall) -> OutgoingCall:
         """`call` with the gateway's login, unless it has one of its own or its URL was changed to leave the routes of
@@ -126,12 +156,24 @@ class OpenFaasTransport:
         return rest != url and rest.startswith(_ROUTES) and not {".", ".."} & {*path}
 
     @property
-    def _session(self) -> requests.Session:
-        # Two threads may each make one: the session that is not kept closes when its call ends.
+    def _own(self) -> _Opened:
+        """What belongs to this process."""
         opened = self._opened
-        if opened is None or opened[0] != os.getpid():
-            self._opened = opened = (os.getpid(), _new_session(self._connections, self._login))
-        return opened[1]
+        if opened is None or opened.pid != os.getpid():
+            with self._opening:
+                opened = self._opened
+                if opened is None or opened.pid != os.getpid():
+                    self._opened = opened = _Opened(_new_session(self._connections, self._login))
+        return opened
+
+
+class _Opened:
+    """The connections of one process, and the threads that forward for all of its own."""
+
+    def __init__(self, session: requests.Session) -> None:
+        self.pid = os.getpid()
+        self.session = session
+        self.forwards = ThreadPoolExecutor(_FORWARDS_AT_ONCE, thread_name_prefix="forward")
 
 
 class _Session(requests.Session):
@@ -143,7 +185,8 @@ class _Session(requests.Session):
             del prepared_request.headers[_LOGIN_HEADER]
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
+        # After the others the library would make of a call one without a body.
+        target = super().get_redirect_target(resp) if resp.status_code in _SAME_AGAIN else None
         if target is None or _origin(urljoin(resp.url, target)) != _origin(resp.url):
             return None
         return target
@@ -155,7 +198,8 @@ def _new_session(connections: int, login: str) -> requests.Session:
     session.trust_env = False  # reading the environment costs more than the call, and Kubernetes fills it
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers["User-Agent"] = "faasflow"
-    adapter = HTTPAdapter(pool_connections=_HOSTS, pool_maxsize=connections)
+    session.max_redirects = _MOST_REDIRECTS
+    adapter = Adapter(pool_connections=_HOSTS, pool_maxsize=connections)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -201,9 +245,10 @@ def _translated(what: str, timeout: float) -> Iterator[None]:
         raise
     except (requests.ReadTimeout, ReadTimeoutError):
         raise _too_slow(what, timeout) from None
-    except requests.ConnectTimeout:
-        text = f"{what} cannot be reached: no connection within {min(_CONNECT_TIMEOUT, timeout):g} s."
-        raise NoAnswerError(text, hint="Check that it runs and that its address is right.") from None
+    except requests.TooManyRedirects:
+        raise TransportError(
+            f"{what} redirects in a circle, or more than {_MOST_REDIRECTS} times.", hint="Call what it leads to."
+        ) from None
     except ValueError as exc:  # a URL, method or header that is none
         raise TransportError(
             f"{what} cannot be called: {type(exc).__name__}.",
@@ -215,9 +260,19 @@ def _translated(what: str, timeout: float) -> Iterator[None]:
                 f"{what} has a certificate that is not trusted here.",
                 hint="If its authority is a private one of the gateway, name its file in gateway_ca_file.",
             ) from None
-        raise NoAnswerError(
-            f"{what} gave no answer: {_reason(exc)}.", hint="Check that it runs and that its address is right."
-        ) from None
+        unsent = _cause(exc, ConnectTimeoutError)
+        if unsent is None:
+            raise NoAnswerError(f"{what} gave no answer: {_reason(exc)}.", hint=_CHECK) from None
+        raise UnreachableError(f"{what} cannot be connected to: {_obstacle(unsent, timeout)}.", hint=_CHECK) from None
+
+
+def _obstacle(unsent: BaseException, timeout: float) -> str:
+    """Why nothing of a call was received."""
+    if isinstance(unsent, NothingTakenError):
+        return "it took nothing of the request"
+    if isinstance(unsent, NewConnectionError):
+        return _reason(unsent)
+    return f"no connection within {min(_CONNECT_TIMEOUT, timeout):g} s"
 
 
 def _too_slow(what: str, timeout: float) -> CallTimeoutError:
@@ -228,15 +283,24 @@ def _too_slow(what: str, timeout: float) -> CallTimeoutError:
 
 def _reason(exc: BaseException) -> str:
     """What the operating system said, deep inside the library's errors."""
+    *_, innermost = _causes(exc)
+    said = (error.strerror for error in _causes(exc) if isinstance(error, OSError) and isinstance(error.strerror, str))
+    return next(filter(None, said), type(innermost).__name__)
+
+
+def _cause(exc: BaseException, kind: type[BaseException]) -> BaseException | None:
+    return next((error for error in _causes(exc) if isinstance(error, kind)), None)
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """An error and those inside it, from the outermost to the innermost."""
     seen: list[BaseException] = []
     inner: BaseException | None = exc
     while inner is not None and inner not in seen:
+        yield inner
         seen.append(inner)
-        if isinstance(inner, OSError) and isinstance(inner.strerror, str) and inner.strerror:
-            return inner.strerror
         causes = [getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__]
         inner = next((cause for cause in causes if isinstance(cause, BaseException)), None)
-    return type(seen[-1]).__name__
 
 
 def _shown(url: str) -> str:

@@ -10,6 +10,9 @@ from faasflow.graph.policy import seconds_of
 AGAIN = frozenset((408, 429, 502, 503, 504))
 """The statuses that ask for patience; any other answer would not change if it were asked for again at once."""
 
+ATTEMPTS = 50
+"""How often a delivery is tried before it is given up."""
+
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 30.0
 _LONGEST_RETRY_AFTER = 60.0

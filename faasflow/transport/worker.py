@@ -2,10 +2,11 @@
 
 Every flow has a consumer of its own, which all workers share, and each worker delivers at most `in_flight` messages of
 a flow at a time. A message is pulled only when there is room for it, so that its deadline counts while it is worked on;
-the deadline is extended as long as the call runs. It is acknowledged after a 2xx. After anything else it comes again,
-later and later, until the stream drops it with its signature's end: what a function answers while it is being replaced,
-or its key is, looks the same as an answer that will never change. If a worker dies, its messages come to another one
-when their deadline, `ack_wait`, has passed.
+the deadline is extended as long as the call runs. It ends after a 2xx, and after a 4xx that asks for no patience: the
+same message would be answered the same, and what the flow still needs its clock sends again. After no answer, 408, 429,
+502, 503 or 504 it comes again, later and later, until the stream drops it with its signature's end; after any other
+answer it comes again as well, `ATTEMPTS` times in all. If a worker dies, its messages come to another one when their
+deadline, `ack_wait`, has passed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from faasflow.ports import OutgoingCall, Response, Transport
 from faasflow.scope import Scope, entered
 from faasflow.transport.jetstream import FLOW_HEADER, REQUEST_HEADER, Address, Link, consumer_name
 from faasflow.transport.openfaas import REQUEST_ID_HEADER, forward_path
-from faasflow.transport.retry import AGAIN, retry_delay
+from faasflow.transport.retry import AGAIN, ATTEMPTS, retry_delay
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -89,10 +90,13 @@ class Worker:
         looking = asyncio.create_task(self._open_lanes(link, lanes))
         stopped = asyncio.create_task(self._stopping.wait())
         done, _ = await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        looking.cancel()
+        is_broken = looking in done
+        while not looking.done():  # it must open no connection behind the end of this one; a client may swallow this
+            looking.cancel()
+            await asyncio.wait({looking}, timeout=0.1)
         await asyncio.gather(*(lane.stop() for lane in lanes.values()))
         await link.close()
-        if looking in done:
+        if is_broken:
             looking.result()  # a mistake in here: the process ends, and whoever runs it starts another
 
     async def _open_lanes(self, link: Link, lanes: dict[str, _Lane]) -> None:
@@ -270,8 +274,9 @@ class _Lane:
         if isinstance(answer, Response) and answer.is_success:
             return await message.ack()
         tries = message.metadata.num_delivered
-        _log(flow, request_id, tries, answer)
-        await message.nak(_delay(answer, tries))
+        is_over = _is_over(answer, tries)
+        _log(flow, request_id, tries, answer, is_over=is_over)
+        await (message.term() if is_over else message.nak(_delay(answer, tries)))
 
     def _call_of(self, flow: str, request_id: str, body: bytes) -> OutgoingCall:
         url = f"{self._calls.function_url(flow)}/flow/{forward_path(request_id)}"
@@ -293,6 +298,13 @@ class _Lane:
                 await message.in_progress()
 
 
+def _is_over(answer: Response | TransportError, tries: int) -> bool:
+    """Whether a message is given up."""
+    if isinstance(answer, TransportError) or answer.status in AGAIN:
+        return False
+    return 400 <= answer.status < 500 or tries >= ATTEMPTS
+
+
 def _delay(answer: Response | TransportError, tries: int) -> float:
     if isinstance(answer, TransportError):
         return retry_delay(tries)
@@ -301,13 +313,13 @@ def _delay(answer: Response | TransportError, tries: int) -> float:
     return retry_delay(tries, longest=_LONGEST_DELAY)
 
 
-def _log(flow: str, request_id: str, tries: int, answer: Response | TransportError) -> None:
+def _log(flow: str, request_id: str, tries: int, answer: Response | TransportError, *, is_over: bool) -> None:
     level = logging.WARNING
     if isinstance(answer, Response) and answer.status in AGAIN:
         level = logging.DEBUG  # nothing is wrong; the flow asked for a moment
     reason = f"the flow answered {answer.status}" if isinstance(answer, Response) else str(answer)
     with entered(Scope(flow, request_id)):
-        logger.log(level, "Delivery %d comes again: %s", tries, reason)
+        logger.log(level, "Delivery %d %s: %s", tries, "is given up" if is_over else "comes again", reason)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

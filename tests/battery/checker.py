@@ -1,4 +1,4 @@
-"""Says what was wrong in a history, by the invariants I1 to I16 of the engine.
+"""Says what was wrong in a history, by the invariants I1 to I17 and I22 of the engine.
 
 `check` reads a whole history. A `Monitor` reads it event by event and remembers only what later events are judged by,
 as a value that can be copied and compared: an exploration that merges equal states keeps one beside each state, and
@@ -10,7 +10,8 @@ more often than faults explain, none for a recorded step · I7 one idempotency k
 step before its predecessors are recorded · I9 nothing starts while paused · I10 nothing starts once stopped, and what
 runs after the end is recorded once · I11 no request touches the keys of another · I12 nothing is left after retention ·
 I13 a callback is delivered under one event id, or recorded as failed · I14 one definition for each request · I15 I2 to
-I5 hold when the clock jumps · I16 a refused message changes nothing.
+I5 hold when the clock jumps · I16 a refused message changes nothing · I17 doubles put no step more than once (how often
+the clock does, `flood` counts) · I22 nothing of a removed request changes a later one with the same id.
 """
 
 from __future__ import annotations
@@ -103,11 +104,12 @@ def check(
 
 class _Delivery:
     """Who is at work. `while_paused`, `while_ended` and `while_recorded` say what was so when it began and is still,
-    `while_over` whether the run of its message was over when it began; `has_told` whether a callback of its was
-    taken."""
+    `while_over` whether the run of its message was over when it began, `while_removed` whether its request was removed
+    and another one had its id; `has_told` whether a callback of its was taken."""
 
     __slots__ = (
         "has_told",
+        "incarnation",
         "is_forged",
         "request",
         "run",
@@ -116,6 +118,7 @@ class _Delivery:
         "while_over",
         "while_paused",
         "while_recorded",
+        "while_removed",
     )
 
     def __init__(self, event: Began, request: _Request) -> None:
@@ -126,12 +129,14 @@ class _Delivery:
         self.while_ended = request.state in _ENDS
         self.while_recorded = event.step in request.keys
         self.run = event.run
+        self.incarnation = event.incarnation or request.incarnation
+        self.while_removed = _is_earlier(self.incarnation, request)
         self.while_over = bool(event.step) and event.run < request.run
         self.has_told = False
 
     def key(self) -> Hashable:
-        began = self.while_paused, self.while_ended, self.while_recorded, self.while_over
-        return self.request, self.step, self.is_forged, began, self.run, self.has_told
+        began = self.while_paused, self.while_ended, self.while_recorded, self.while_over, self.while_removed
+        return self.request, self.step, self.is_forged, began, self.run, self.has_told, self.incarnation
 
 
 class _Request:
@@ -151,8 +156,11 @@ class _Request:
         self.is_delivered = False
         self.faults = 0
         self.run = 0
+        self.incarnation = ""
         self.redriven = False
+        self.is_marked = False
         self.is_cleared = False
+        self.doubled: frozenset[str] = frozenset()
 
     def copy(self) -> _Request:
         other = copy(self)
@@ -161,7 +169,16 @@ class _Request:
 
     def key(self) -> Hashable:
         plain = (self.accepted, self.state, self.ended, self.fingerprint, self.closing, self.faults, self.redriven)
-        told = (self.callback, self.events, self.is_delivered, self.is_cleared, self.run)
+        told = (
+            self.callback,
+            self.events,
+            self.is_delivered,
+            self.is_marked,
+            self.is_cleared,
+            self.run,
+            self.incarnation,
+            self.doubled,
+        )
         return plain, told, frozenset(self.keys), frozenset(self.calls.items()), frozenset(self.idempotency.items())
 
 
@@ -208,6 +225,10 @@ class Monitor:
         """Whether a request has ended, and all that runs after its end is recorded."""
         found = self._request(request)
         return found.state in _ENDS and all(f"node/{step}" in found.keys for step in found.closing)
+
+    def is_removed(self, request: str) -> bool:
+        """Whether a request was removed and no other one has its id."""
+        return self._request(request).is_cleared
 
     def see(self, event: Event, number: int = -1) -> list[Violation]:
         """Take `event` in; what is wrong about it. Without a `number` violations name no events."""
@@ -266,6 +287,7 @@ class Monitor:
                 request.is_cleared = True
             case Forwarded():
                 yield from self._started(event, "a message was forwarded", number)
+                yield from self._doubled(event, number)
             case Acknowledged(command="retry", state=state, request=name) if state:
                 self._request(name).redriven = False
             case Acknowledged() | Answered():
@@ -297,6 +319,8 @@ class Monitor:
             return
         what = f"{event.step or event.operation!r} called {event.operation!r}"
         yield from self._started(event, what, number)
+        if request.is_marked or request.is_cleared or self._is_of_earlier(event.by):
+            return  # a call that was about to be made when its request was removed says nothing of the later one
         if delivery is not None and delivery.while_recorded:
             recorded = request.keys.get(event.step, number)
             yield Violation("I6", event.request, f"{what} though it was recorded before", (recorded, number))
@@ -329,6 +353,8 @@ class Monitor:
                 text = f"{what} by who works for {delivery.request!r}"
                 yield Violation("I11", event.request, text, (number,))
             return
+        if delivery.while_removed:
+            yield Violation("I22", event.request, f"{what} for a message of an earlier request", (number,))
         if delivery.while_over:
             yield Violation("I2", event.request, f"{what} for a message of the run before", (number,))
         if delivery.while_paused:
@@ -337,6 +363,20 @@ class Monitor:
             state = self._request(event.request).state
             name = "I10" if state == "STOPPED" else "I2"
             yield Violation(name, event.request, f"{what} by who began after it was {state}", (number,))
+
+    def _doubled(self, event: Forwarded, number: int) -> Iterator[Violation]:
+        """What is wrong about a message that was put by who was delivered a step that was recorded before."""
+        delivery, request = self._deliveries.get(event.by), self._request(event.request)
+        if delivery is None or not delivery.while_recorded or not event.step:
+            return
+        if event.step in request.doubled:
+            yield Violation("I17", event.request, f"{event.step!r} was put by a second double", (number,))
+        request.doubled |= {event.step}
+
+    def _is_of_earlier(self, by: Actor) -> bool:
+        """Whether somebody works for a removed request after a later one with its id began."""
+        delivery = self._deliveries.get(by)
+        return delivery is not None and _is_earlier(delivery.incarnation, self._request(delivery.request))
 
     def _as_expected(self, event: Called, what: str, number: int) -> Iterator[Violation]:
         expected = self._expected.get(event.request)
@@ -386,6 +426,8 @@ class Monitor:
             yield Violation("I7", event.request, text, (number,))
 
     def _wrote(self, event: Wrote, number: int) -> Iterator[Violation]:
+        if event.key == REQUEST and event.value is not None and self._request(event.request).is_cleared:
+            self._requests[event.request] = _Request()  # a new request with the id of a removed one
         request = self._request(event.request)
         what = f"{event.key!r} was {'removed' if event.value is None else 'written'}"
         family = event.key.partition("/")[0]
@@ -413,6 +455,8 @@ class Monitor:
             yield Violation("I16", event.request, f"{what} for a message that must be refused", (number,))
         if delivery.request and delivery.request != event.request:
             yield Violation("I11", event.request, f"{what} by who works for {delivery.request!r}", (number,))
+        if delivery.request == event.request and self._is_of_earlier(event.by):
+            yield Violation("I22", event.request, f"{what} by who works for an earlier request", (number,))
         is_outcome = event.key.partition("/")[0] in ("node", "branches", "attempt")
         if not is_outcome or delivery.request != event.request:
             return
@@ -446,12 +490,21 @@ class Monitor:
                 yield Violation("I2", event.request, f"it was {before} and became {state}", (number,))
         request.state, request.fingerprint, request.run = state, record["fingerprint"], record.get("run", 0)
         request.closing = tuple(record.get("closing", ()))
+        request.is_marked = record.get("is_removed", False)
+        if before == "":
+            self._incarnated(event, request, record)
         for delivery in self._deliveries.values():
             if delivery.request == event.request:
                 delivery.while_paused &= state == "PAUSED"
                 delivery.while_ended &= state in _ENDS
         if state in _ENDS and state != before:
             yield from self._ended_right(event, record, number)
+
+    def _incarnated(self, event: Wrote, request: _Request, record: Mapping[str, Any]) -> None:
+        request.incarnation = record.get("incarnation", "")
+        delivery = self._deliveries.get(event.by)
+        if delivery is not None and not delivery.step:
+            delivery.incarnation = request.incarnation  # whoever starts a request works for that one
 
     def _redriven(self, request: _Request) -> None:
         request.redriven = True
@@ -488,7 +541,7 @@ class Monitor:
             yield Violation("I4", event.request, text, (number,))
 
     def _unfinished(self, name: str, request: _Request) -> Iterator[Violation]:
-        if request.is_cleared:
+        if request.is_marked or request.is_cleared:
             return
         if request.accepted and request.state not in _ENDS:
             yield Violation("I1", name, f"it was accepted and is {request.state or 'not known'}; nothing goes on")
@@ -523,6 +576,10 @@ def payload_sha(payload: Mapping[str, Any]) -> str:
     return sha(base64.b64decode(payload.get("base64", "")))
 
 
+def _is_earlier(incarnation: str, request: _Request) -> bool:
+    return bool(incarnation and request.incarnation) and incarnation != request.incarnation
+
+
 def _is_told(event: Wrote) -> bool:
     """Whether it was recorded that a callback was delivered."""
     if not event.key.startswith(f"node/{CALLBACK}") or event.value is None:
@@ -542,7 +599,7 @@ def _is_closing(delivery: _Delivery, event: Called | Forwarded) -> bool:
 def _may_follow_end(key: str) -> bool:
     """Whether a key may be written after the end: by what runs after it (no other name has a `$`), or by who was still
     at work. Arrivals, leases and values that a handler stores decide nothing once the request has ended."""
-    return "$" in key or key.partition("/")[0] in ("arrived", "lease", "data")
+    return "$" in key or key.partition("/")[0] in ("arrived", "lease", "data", "incarnation")
 
 
 def _set(keys: dict[str, int], key: str, value: bytes | None, number: int) -> None:

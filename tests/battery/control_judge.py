@@ -106,7 +106,7 @@ def _wrong_closing(run: Run) -> Iterator[str]:
     if handlers != wanted:
         yield f"I10: after the end ran {handlers}, not {wanted}"
     records = [event for event in run.history if isinstance(event, Wrote) and event.key == "node/$finally"]
-    if [msgspec.json.decode(event.value or b"")["state"] for event in records] != ["FINISHED"]:
+    if [msgspec.json.decode(event.value or b"")["state"] for event in records if event.value] != ["FINISHED"]:
         yield f"I10: the result of finally_ was recorded {len(records)} times"
     if set(run.told) != {state.value} or (len(run.told) > 1 and not run.flow.may_repeat):
         yield f"I13: the callback was told {run.told}"
@@ -124,5 +124,7 @@ def _keys_at_the_end(run: Run) -> set[str]:
     keys: set[str] = set()
     for event in run.history:
         if isinstance(event, Wrote) and event.request == REQUEST_ID:
+            if event.key == "request" and msgspec.json.decode(event.value or b"{}").get("is_removed"):
+                break
             (keys.add if event.value is not None else keys.discard)(event.key)
     return keys

@@ -428,7 +428,7 @@ class Run:
             self.clock.advance(_LIFETIME)
             self._pass_time()
         prefix = f"faasflow/{self.name}/"
-        kept = self._places.client_data.configure(self.name, REQUEST_ID).list("")
+        kept = self._places.client_data.list(prefix)
         keys = self._places.client_state.keys(prefix)
         self.left = [*(key for key in keys if key != f"{prefix}$clock"), *kept]
 

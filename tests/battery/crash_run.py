@@ -38,10 +38,10 @@ from tests.battery.history import (
     Cleared,
     Done,
     Fault,
-    Forwarded,
     History,
     Wrote,
     called,
+    forwarded,
 )
 
 REQUEST_ID = "request"
@@ -319,8 +319,8 @@ class Run:
             self.history.add(Began("" if what == "tick" else REQUEST_ID, by))
         else:
             self.steps[message.step.key] = message.step
-            attempt, run = getattr(message, "attempt", 1), getattr(message, "run", 0)
-            self.history.add(Began(REQUEST_ID, by, message.step.key, attempt, run=run))
+            incarnation, run = message.life
+            self.history.add(Began(REQUEST_ID, by, message.step.key, message.attempt, run=run, incarnation=incarnation))
 
     def _hear(self, said: Any, by: int, message: Message | None, link: Connection) -> None:
         match said:
@@ -357,7 +357,7 @@ class Run:
         return answer(list(keys).index(self.effects[-1].key) + 1, body)
 
     def _take(self, message: Forward, by: int) -> None:
-        self.history.add(Forwarded(REQUEST_ID, by))
+        self.history.add(forwarded(message, by, request=REQUEST_ID))
         step = self._codec.decode(message.body, REQUEST_ID, self.now).step.key
         self._sent[step] += 1
         if self._sent[step] > self.flow.drops.get(step, 0):

@@ -219,7 +219,7 @@ class Worker:
     def _do(self, ask: Ask) -> tuple[Any, dict[str, Any] | None]:
         try:
             if ask.what == LEFT:
-                return self._left(*ask.arguments), None
+                return self._left(), None
             return getattr(self._engine, ask.what)(*ask.arguments, **ask.options), None
         except (TryAgainError, StoreUnavailableError, ForwardError) as error:
             return None, _refusal(error, is_temporary=True, wait=getattr(error, "retry_after", 0.0))
@@ -229,10 +229,10 @@ class Worker:
     def _tell(self, value: Any, refusal: dict[str, Any] | None) -> None:
         self._link.send(Told(value, refusal, self._clock.time, self._fuse.names))
 
-    def _left(self, request_id: str) -> list[str]:
-        """Every key of the flow in the state store, and every value of the request in the data store."""
-        values = self._data.configure(self._life.flow, request_id).list("")
-        return [*self._state.list(f"faasflow/{self._life.flow}/"), *(f"{request_id}/{name}" for name in values)]
+    def _left(self) -> list[str]:
+        """Every key of the flow, in the state store and in the data store."""
+        prefix = f"faasflow/{self._life.flow}/"
+        return [*self._state.list(prefix), *self._data.list(prefix)]
 
 
 def _refusal(error: FaasflowError, **fields: Any) -> dict[str, Any]:

@@ -67,9 +67,9 @@ from tests.battery.history import (
     Done,
     Event,
     Fault,
-    Forwarded,
     History,
     called,
+    forwarded,
     writes,
 )
 
@@ -78,17 +78,19 @@ FLOW = "flow"
 _BEGIN = 1_700_000_000.0
 _MOST_TICKS = 12
 _RETENTION = 8 * 86400.0
+_MUST = frozenset({"start", "pause", "resume", "stop", "remove"})
 _AGAIN = (TryAgainError, StoreUnavailableError, ForwardError)
 
 
-LEFT = ("doubles", "drops", "crashes", "early", "pauses", "stops")
-_DOUBLES, _DROPS, _CRASHES, _EARLY, _PAUSES, _STOPS = range(6)
+LEFT = ("doubles", "drops", "crashes", "early", "pauses", "stops", "removals")
+_DOUBLES, _DROPS, _CRASHES, _EARLY, _PAUSES, _STOPS, _REMOVALS = range(7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How many of each an exploration may use, in any order and at any place. `pauses` are each followed by a resume.
-    A crashed worker's message is delivered again or, with `losses`, lost with it. `pace` is the time from one tick to
+    """How many of each an exploration may use, in any order and at any place. `pauses` are each followed by a
+    resume, `removals` by a start with the same id. A crashed worker's message is delivered again or, with `losses`,
+    lost with it. `pace` is the time from one tick to
     the next, in seconds: with an hour whatever waits is due at the next tick."""
 
     doubles: int = 0
@@ -98,6 +100,7 @@ class Budget:
     early: int = 0
     pauses: int = 0
     stops: int = 0
+    removals: int = 0
     pace: float = 3600.0
 
     def __str__(self) -> str:
@@ -137,6 +140,11 @@ class Ports:
     def __init__(self) -> None:
         self._answers: Iterator[Any] = iter(())
         self.wanted: Operation | None = None
+        self.starts = 1
+
+    def incarnation(self) -> str:
+        """The incarnation that a start makes: the same each time that it is run again."""
+        return str(self.starts)
 
     def begin(self, answers: Iterable[Any]) -> None:
         """Run with these answers from now on."""
@@ -243,7 +251,7 @@ class Variant:
 
     state: Callable[[StateStore], StateStore] = lambda store: store
     data: Callable[[DataStore], DataStore] = lambda store: store
-    engine: Callable[[Parts, Ports], Engine] = lambda parts, ports: Engine(parts)
+    engine: Callable[[Parts, Ports], Engine] = lambda parts, ports: Engine(parts, make_incarnation=ports.incarnation)
     inline_limit: int = 32 * 1024
     repair_after: float = 30.0
     has_clock: bool = True
@@ -257,6 +265,7 @@ class Task:
     message: bytes = b""
     step: str = ""
     attempt: int = 1
+    incarnation: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.step}" if self.step else self.kind
@@ -376,6 +385,7 @@ class Exploration:
             lease_after=float("inf"),
             repair_after=self.variant.repair_after,
             chance=lambda: 0.5,
+            sender="",  # what a process remembers would not be the same at each run
         )
 
     def first(self) -> World:
@@ -430,9 +440,10 @@ class Exploration:
                 yield f"drop:{name}", lambda entry=entry: self._drop(world, entry)
 
     def _of_clients(self, world: World) -> Iterator[tuple[str, Action]]:
-        for command in sorted(world.commands & {"start", "pause", "resume", "stop"}):
+        for command in sorted(world.commands & _MUST):
             rest = world._replace(commands=world.commands - {command})
-            yield command, lambda rest=rest, command=command: self._begin(rest, Task(command))
+            task = Task(command, attempt=self._starts(world) if command == "start" else 1)
+            yield command, lambda rest=rest, task=task: self._begin(rest, task)
         if "accepted" in world.commands:
             if world.left[_PAUSES] and not world.commands & {"pausing", "pause", "resume"}:
                 begun = world._replace(left=_less(world.left, _PAUSES), commands=world.commands | {"pausing"})
@@ -440,7 +451,15 @@ class Exploration:
             if world.left[_STOPS]:
                 stopping = world._replace(left=_less(world.left, _STOPS))
                 yield "stop", lambda: self._begin(stopping, Task("stop"))
+            if world.left[_REMOVALS] and self._monitors[world.monitor].has_ended(REQUEST_ID):
+                removing = world._replace(left=_less(world.left, _REMOVALS))
+                yield "remove", lambda: self._begin(removing, Task("remove"))
         yield from self._of_clock(world)
+
+    def _starts(self, world: World) -> int:
+        """The number of the next start: one after a crash or a removal has an incarnation of its own."""
+        crashed = self.budget.crashes - world.left[_CRASHES]
+        return 1 + crashed + self.budget.removals - world.left[_REMOVALS]
 
     def _of_clock(self, world: World) -> Iterator[tuple[str, Action]]:
         if "accepted" not in world.commands or world.ticks >= _MOST_TICKS:
@@ -466,7 +485,7 @@ class Exploration:
         slot = world.workers.index(-1)
         number = self._progress_of(task)
         request = "" if task.kind == "tick" else REQUEST_ID
-        events: list[Event] = [Began(request, slot, task.step, task.attempt)]
+        events: list[Event] = [Began(request, slot, task.step, task.attempt, incarnation=task.incarnation)]
         world, found = self._see(world._replace(workers=_with(world.workers, slot, number)), events)
         after, more = self._step(world, slot)
         return after, found + more
@@ -519,6 +538,10 @@ class Exploration:
         commands = world.commands
         if task.kind == "start":
             return world._replace(commands=commands | {"accepted"}), [Accepted(REQUEST_ID, FLOW, INPUT, self.callback)]
+        if task.kind == "remove":
+            if "accepted" in commands and self._monitors[world.monitor].is_removed(REQUEST_ID):
+                commands = commands - {"accepted"} | {"start"}
+            return world._replace(commands=commands), []
         if task.kind == "pause":
             commands = commands - {"pausing"} | ({"resume"} if error is None else set())
         state = "" if error else {"pause": "PAUSED", "resume": "RUNNING", "stop": "STOPPED"}[task.kind]
@@ -578,7 +601,11 @@ class Exploration:
             case "call":
                 return None, world, self._call(slot, world, *arguments)
             case "forward":
-                return None, self._forwarded(world, *arguments), [Forwarded(REQUEST_ID, slot)]
+                return (
+                    None,
+                    self._forwarded(world, *arguments),
+                    [forwarded(Forward(FLOW, REQUEST_ID, *arguments), slot)],
+                )
             case "acknowledge":
                 return None, world, []
         return self._on_data(world, wanted)
@@ -635,9 +662,8 @@ class Exploration:
     def _forwarded(self, world: World, body: bytes) -> World:
         message = self.parts.codec.decode(body, REQUEST_ID, _BEGIN)
         # What a message says of the time that it was sent at decides nothing, and would make equal ones differ.
-        task = Task(
-            "deliver", self.parts.codec.encode(message, _BEGIN), message.step.key, getattr(message, "attempt", 1)
-        )
+        body, key = self.parts.codec.encode(message, _BEGIN), message.step.key
+        task = Task("deliver", body, key, message.attempt, message.life.incarnation)
         return world._replace(queue=self._queued(world, task))
 
     def _queued(self, world: World, task: Task, *, is_tried: bool = False) -> tuple[tuple[int, bool], ...]:
@@ -696,6 +722,7 @@ class Exploration:
         engine = self.variant.engine(self.parts, self.ports)
         match task.kind:
             case "start":
+                self.ports.starts = task.attempt
                 engine.start(INPUT, request_id=REQUEST_ID, callback=self.callback)
             case "deliver":
                 engine.deliver(REQUEST_ID, task.message)
@@ -866,6 +893,9 @@ BOUNDED: Sequence[Plan] = [
         )
     ),
     ("chain", Budget(early=1)),
+    ("chain", Budget(doubles=1, removals=1)),
+    ("chain", Budget(removals=2)),
+    ("chain", Budget(crashes=1, removals=1)),
     ("chain", Budget(crashes=1, drops=1)),
     ("chain", Budget(crashes=1, stops=1)),
     ("closing", Budget(doubles=1, stops=1)),
@@ -967,7 +997,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _must(commands: frozenset[str]) -> bool:
-    return bool(commands & {"start", "pause", "resume", "stop"})
+    return bool(commands & _MUST)
 
 
 def _less(left: tuple[int, ...], which: int) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 from urllib.parse import unquote
 
-from faasflow.engine.message import Message
+from faasflow.engine.message import Message, MessageCodec
 from faasflow.errors import MessageError
 from faasflow.naming import escape, header_text, request_prefix, unescape
 from faasflow.ports import Create, Delete, Forward, Op, Outcome, OutgoingCall, Put, Response, StateStore, Transport
@@ -43,8 +43,8 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """`by` began to work: on a message for `step` in a `run` of the request, or, with an empty one, on a start, a
-    command or a tick (for which `request` is empty). `is_forged` marks what must be refused."""
+    """`by` began to work: on a message for `step` in a `run` of an `incarnation` of the request, or, with an empty one,
+    on a start, a command or a tick (for which `request` is empty). `is_forged` marks what must be refused."""
 
     request: str
     by: Actor
@@ -52,6 +52,7 @@ class Began:
     attempt: int = 1
     is_forged: bool = False
     run: int = 0
+    incarnation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,11 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """A message was handed to the queue."""
+    """A message was handed to the queue. `step` names the step that it asks for, in a run of the request."""
 
     request: str
     by: Actor = None
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,10 @@ class History:
             message.request_id if message else request,
             next(self._numbers),
             step,
-            getattr(message, "attempt", 1),
+            message.attempt if message else 1,
             is_forged,
-            getattr(message, "run", 0),
+            message.life.run if message else 0,
+            message.life.incarnation if message else "",
         )
         with self._acting(began):
             yield
@@ -354,7 +357,14 @@ class RecordingTransport:
         with self._history.lock:
             self._transport.forward(messages)
             for message in messages:
-                self._history.add(Forwarded(message.request_id, self._history.actor))
+                self._history.add(forwarded(message, self._history.actor))
+
+
+def forwarded(message: Forward, by: Actor, *, request: str = "") -> Forwarded:
+    """The event of a message that was put, from what it asks for."""
+    asked = MessageCodec(message.flow, None).decode(message.body, message.request_id, 0.0)
+    step = f"{asked.life.incarnation}.{asked.life.run} {asked.step.key} {asked.attempt}"
+    return Forwarded(request or message.request_id, by, step)
 
 
 def called(call: OutgoingCall, history: History, *, step: str, by: Actor, number: int = 0) -> Called:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
+import msgspec
+
 from faasflow import graph
 from faasflow.engine import joins, operations
 from faasflow.engine.context import Context
@@ -19,8 +21,9 @@ from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.plan import Target
+from faasflow.engine.removal import Removal
 from faasflow.engine.work import Work
-from faasflow.ports import Check, Create, Op, Outcome, Put
+from faasflow.ports import Check, Create, Op, Outcome, Put, Version
 from faasflow.stores.base import conflicts_of
 from faasflow.testing.wrappers import StateStoreWrapper
 from tests.battery.explore import Budget, Ports, Variant
@@ -117,11 +120,42 @@ class ForwardingExecutor(Executor):
         self._parts.forward([work.message])
 
 
+class ForgetfulExecutor(Executor):
+    """Carries out a message whatever request of the same id it was sent for."""
+
+    def deliver(self, message: Message) -> None:
+        stored = self._parts.ledger(message.request_id).stored()
+        super().deliver(message if stored is None else msgspec.structs.replace(message, life=stored.record.life))
+
+
+class UnreservedExecutor(Executor):
+    """Writes the values of a start without a timer that would remove them."""
+
+    def work(self, message: Message, context: Context, definition: graph.Definition) -> Work:
+        work = super().work(message, context, definition)
+        work.payloads = self._parts.payloads(message.request_id, message.life.incarnation)
+        return work
+
+
+class BlindRemoval(Removal):
+    """Deletes whatever stands under the keys of the request by now."""
+
+    def _commit(self, request_id: str, version: Version | None, ops: list[Op]) -> bool:
+        return self._parts.state.transact(ops).committed
+
+
+def with_blind_removal(parts: Parts, ports: Ports) -> Engine:
+    """Makes engines that remove requests blindly."""
+    engine = Engine(parts, make_incarnation=ports.incarnation)
+    engine._removal = BlindRemoval(parts)
+    return engine
+
+
 def with_executor(kind: type[Executor]) -> Callable[[Parts, Ports], Engine]:
     """Makes engines whose deliveries are carried out by `kind`."""
 
     def made(parts: Parts, ports: Ports) -> Engine:
-        engine = Engine(parts)
+        engine = Engine(parts, make_incarnation=ports.incarnation)
         engine._executor = kind(parts)
         engine._executor.ports = ports  # type: ignore[attr-defined]
         return engine
@@ -163,6 +197,25 @@ MUTANTS: Mapping[str, Mutant] = {
         flow="chain",
         budget=Budget(crashes=1),
         breaks=frozenset({"I1"}),
+    ),
+    "messages without an incarnation": Mutant(
+        variant=Variant(engine=with_executor(ForgetfulExecutor)),
+        flow="chain",
+        budget=Budget(doubles=1, removals=1),
+        breaks=frozenset({"I22"}),
+    ),
+    "a start without a timer": Mutant(
+        variant=Variant(engine=with_executor(UnreservedExecutor), inline_limit=0),
+        healthy=Variant(inline_limit=0),
+        flow="chain",
+        budget=Budget(crashes=1),
+        breaks=frozenset({"I12"}),
+    ),
+    "a removal that checks nothing": Mutant(
+        variant=Variant(engine=with_blind_removal),
+        flow="chain",
+        budget=Budget(removals=2),
+        breaks=frozenset({"I22"}),
     ),
     "a pause that also forwards": Mutant(
         variant=Variant(engine=with_executor(ForwardingExecutor)),

@@ -36,6 +36,7 @@ from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.operations import ATTEMPT_HEADER
 from faasflow.engine.parts import Parts
 from faasflow.engine.position import Step
+from faasflow.engine.records import AttemptRecord, load
 from faasflow.errors import CallTimeoutError, MessageError, NoAnswerError, RequestConflictError, RequestNotFoundError
 from faasflow.naming import request_prefix
 from faasflow.ports import Forward, OutgoingCall, Response
@@ -83,6 +84,7 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "pause": (0, 0, 0.05),
     "stop": (0, 0, 0.03),
     "retry": (0, 0.1),
+    "cut": (0, 0.1),
 }
 """How often each kind of fault strikes where it can; a seed picks one of the rates."""
 
@@ -315,6 +317,7 @@ class Simulation:
         self._todo = [("start", id) for id in plan.requests]
         self._accepted: dict[str, bool] = {}
         self._poisoned = dict(plan.poisoned)
+        self._cut: dict[tuple[str, str], tuple[int, int]] = {}
         self._sound: set[str] = set()
         self._broken_for = 0.0 if BROKEN in self._without else plan.broken_for
         self._down_for = 0.0 if DOWN in self._without else plan.down_for
@@ -459,6 +462,7 @@ class Simulation:
         if call.function is None:
             return self._told(call)
         request, name = self._busy[-1].request, call.function
+        self._expect_attempt(self._busy[-1], int(call.headers[ATTEMPT_HEADER]))
         if name in self._poisoned[request]:
             return Response(400, {}, b"poisoned")
         if name in self.plan.broken and self._elapsed < self._broken_for:
@@ -471,7 +475,19 @@ class Simulation:
         if self._strikes("freeze in a call", *self._workers.met):
             self._linger(BEAT)
             self._stand_still()
+        if self._strikes("cut", request):
+            one, attempt = self._busy[-1], int(call.headers[ATTEMPT_HEADER])
+            self._cut[one.request, one.step] = (attempt, self.result.faults.total())
+            raise NoAnswerError(f"The answer of {name!r} got lost.")
         return Response(200, {}, answer_of(name, call.body))
+
+    def _expect_attempt(self, one: AtWork, attempt: int) -> None:
+        """A call whose answer got lost is followed by one of another attempt, unless something else went wrong."""
+        if sum((other.request, other.step) == (one.request, one.step) for other in self._busy) > 1:
+            return
+        lost, faults = self._cut.pop((one.request, one.step), (0, 0))
+        if attempt <= lost and faults == self.result.faults.total():
+            self._wrong("I18", one.request, f"a call of {one.step!r} whose answer got lost is repeated and not counted")
 
     def _take_long(self, call: OutgoingCall) -> None:
         """Answer late. Nobody else makes the call meanwhile, as it is worked on under a lease; when the time of the
@@ -486,8 +502,10 @@ class Simulation:
 
     def _expect_timeout(self, one: AtWork, attempt: int) -> None:
         prefix = request_prefix(_FLOW, one.request)
-        outcomes = [prefix + one.step, f"{prefix}attempt/{one.step}/{attempt}"]
-        if one.step and not self._observer.state(one.request).has_ended and not self._memory.read(outcomes):
+        records = self._memory.list(f"{prefix}attempt/{one.step}/")
+        counted = sum(not load(value, AttemptRecord, key).unsent for key, value in records.items())
+        is_recorded = counted >= attempt or bool(self._memory.read([prefix + one.step]))
+        if one.step and not self._observer.state(one.request).has_ended and not is_recorded:
             self._wrong("I1", one.request, f"{one.step!r} is over its time, and that is not recorded")
 
     def _told(self, call: OutgoingCall) -> Response:
@@ -725,7 +743,9 @@ class Simulation:
         self._tick()
         self._deliver_kept()
         left = [
-            key for key in (*self._memory.keys("faasflow/"), *self._values.list("faasflow/")) if "$clock" not in key
+            key
+            for key in (*self._memory.keys("faasflow/"), *self._values.list("faasflow/"))
+            if "$clock" not in key and "$queue" not in key
         ]
         self.result.violations += check(self.history, expected, is_drained=True, left=left)
 

@@ -10,19 +10,23 @@ from typing import Any
 
 import msgspec
 
+from faasflow.engine import operations
 from faasflow.engine.closing import Closing
 from faasflow.engine.executor import Executor
 from faasflow.engine.leases import Leases, Running
 from faasflow.engine.ledger import Commit, Ledger, StoredRequest
+from faasflow.engine.operations import Caller
 from faasflow.engine.work import Work
-from faasflow.errors import CallError
+from faasflow.errors import CallError, NoAnswerError, UnreachableError
+from faasflow.ports import OutgoingCall, Response
 from tests.battery.simulate import DOWN, KINDS, REDRIVE, TIMEOUT
 
 _ADVANCE, _COMMIT, _SEND = Executor.advance, Ledger.commit, Closing._send
+_ANSWERED = operations._answered
 
 
 def _ignores_leases(self: Leases, running: Running, stood: bytes | None) -> bool:
-    return False
+    return stood is not None
 
 
 def _trusts_leases(
@@ -43,7 +47,7 @@ def _takes_any_answer(self: Closing, *about: Any) -> None:
 def _counts_old_messages(self: Executor, work: Work) -> None:
     request = work.ledger.read().request
     if request is not None:
-        work.message = msgspec.structs.replace(work.message, run=request.record.run)
+        work.message = msgspec.structs.replace(work.message, life=request.record.life)
     _ADVANCE(self, work)
 
 
@@ -62,6 +66,14 @@ def _overwrites(
     results = {key: value for key, value in create.items() if key.startswith("node/")}
     rest = {key: value for key, value in create.items() if key not in results}
     return _COMMIT(self, request, create=rest, put={**(put or {}), **results}, **others)
+
+
+def _waits_for_lost_answers(call: OutgoingCall, caller: Caller) -> Response:
+    """Makes a call again whose answer got lost, without counting it."""
+    try:
+        return _ANSWERED(call, caller)
+    except NoAnswerError as error:
+        raise operations._UnsentError(UnreachableError(str(error))) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,12 @@ MUTANTS: Mapping[str, Mutant] = {
         does=_lets_requests_be_late,
         needs=frozenset({TIMEOUT}),
         breaks=frozenset({"I1"}),
+    ),
+    "a lost answer that is waited for like a connection": Mutant(
+        target=_ENGINE + "operations._answered",
+        does=_waits_for_lost_answers,
+        needs=frozenset({"cut"}),
+        breaks=frozenset({"I18"}),
     ),
     "a result that is recorded over another": Mutant(
         target=_ENGINE + "ledger.Ledger.commit",

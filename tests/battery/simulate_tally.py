@@ -42,7 +42,7 @@ class _Count:
     def __init__(self) -> None:
         self.found: Counter[str] = Counter()
         self._runs: dict[str, int] = {}
-        self._owners: dict[tuple[str, str], str] = {}
+        self._leases: dict[tuple[str, str], tuple[str, float]] = {}
 
     def began(self, event: Began) -> None:
         if event.step and event.run < self._runs.get(event.request, 0):
@@ -56,14 +56,14 @@ class _Count:
             self._record(request, key, family, json.loads(value))
 
     def _lease(self, request: str, key: str, record: dict[str, Any]) -> None:
-        before = self._owners.get((request, key), "")
-        if not record["until"]:  # given back
-            self._owners.pop((request, key), None)
+        owner, until = self._leases.get((request, key), ("", 0.0))
+        if record["owner"] == owner and record["until"] < until:  # given back
+            self._leases.pop((request, key))
             return
-        if record["owner"] != before:
+        if record["owner"] != owner:
             self.found["leases taken"] += 1
-            self.found["leases taken over"] += bool(before)
-        self._owners[request, key] = record["owner"]
+            self.found["leases taken over"] += bool(owner)
+        self._leases[request, key] = record["owner"], record["until"]
 
     def _record(self, request: str, key: str, family: str, record: dict[str, Any]) -> None:
         kind = (record.get("failure") or {}).get("error_type", "")
@@ -78,7 +78,7 @@ class _Count:
             self.found["callbacks given up"] += record["state"] == "FAILED"
         else:
             self.found["node timeouts"] += kind == "NodeTimeoutError"
-            self._owners.pop((request, f"lease/{_step(key, family)}"), None)
+            self._leases.pop((request, f"lease/{_step(key, family)}"), None)
 
 
 def _step(key: str, family: str) -> str:

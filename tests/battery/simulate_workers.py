@@ -94,6 +94,7 @@ class Workers:
         self.elapsed = 0.0
         self.busy: list[AtWork] = []
         self._leases: dict[int, Renewed] = {}
+        self._incarnations = itertools.count(1)
         self._engines: dict[int, Engine] = {}
         for worker in range(count):
             self._hire(worker)
@@ -141,7 +142,7 @@ class Workers:
         parts = replace(self._parts)
         leases = self._leases[worker] = Renewed(parts, self._names)
         object.__setattr__(parts, "leases", leases)
-        self._engines[worker] = Engine(parts)
+        self._engines[worker] = Engine(parts, make_incarnation=lambda: str(next(self._incarnations)))
 
     def _advance(self, seconds: float) -> None:
         self._clock.advance(seconds)

@@ -27,9 +27,17 @@ def test_payloads_in_the_data_store_are_explored_too() -> None:
     assert report.states > explore("diamond", Budget(drops=1, doubles=1)).states
 
 
+def test_payloads_in_the_data_store_of_an_id_that_is_used_again_are_explored_too() -> None:
+    for budget in (Budget(doubles=1, removals=1), Budget(crashes=1, removals=1), Budget(removals=2)):
+        report = explore("chain", budget, Variant(inline_limit=0))
+
+        assert report.violations == [], str(report)
+        assert report.is_complete
+
+
 def test_every_budget_leads_to_more_states_than_none() -> None:
     nothing = explore("chain", Budget()).states
-    each = [Budget(**{name: 1}) for name in ("doubles", "drops", "crashes", "early", "pauses", "stops")]
+    each = [Budget(**{name: 1}) for name in ("doubles", "drops", "crashes", "early", "pauses", "stops", "removals")]
 
     assert all(explore("chain", budget).states > nothing for budget in each)
 

@@ -58,7 +58,7 @@ def test_a_store_whose_creations_overwrite_is_noticed_and_made_small(monkeypatch
 
 
 def test_a_queue_that_forgets_without_a_clock_that_repairs_is_noticed(monkeypatch):
-    monkeypatch.setattr("faasflow.engine.repair.is_due", lambda *times: False)
+    monkeypatch.setattr("faasflow.engine.repair.round_of", lambda *times: 0)
     monkeypatch.setattr(simulate, "_MOST_STEPS", 500)
 
     assert run_seeds(1, 20).lost

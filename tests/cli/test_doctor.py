@@ -100,7 +100,10 @@ def test_settings_are_shown_with_where_they_came_from(tmp_path: Path, environ: d
             "✗ settings: Setting 'exec_timeout' is 'soon', which is not understood. Give a ",
         ),
         ({"secret_mount_path": "/none"}, "✗ settings: Secret 'faasflow-hmac-secret' cannot be read at '/none/faasf"),
-        ({"gateway": "127.0.0.1:9"}, "✗ gateway: URL 'http://127.0.0.1:9/healthz' gave no answer: Connection refused."),
+        (
+            {"gateway": "127.0.0.1:9"},
+            "✗ gateway: URL 'http://127.0.0.1:9/healthz' cannot be connected to: Connection refused.",
+        ),
         ({"state_store": "tape://x"}, "✗ state store: tape://x: The store URL 'tape://x' cannot be understood."),
         ({"data_store": "sqlite:////proc/none/x.db"}, "✗ data store: sqlite:////proc/none/x.db: "),
     ],
@@ -218,3 +221,34 @@ def test_a_laptop_on_which_nothing_runs_is_told_what_to_start(project: Path) -> 
     assert [line.partition(":")[0] for line in checks(said)] == ["✗ state folder", "✗ gateway"]
     assert "`faasflow up` has not run here" in said.stdout
     assert not (project / ".faasflow").exists()
+
+
+def test_a_flow_behind_a_real_gateway_is_looked_at_from_outside(project: Path, gateway: HTTPServer) -> None:
+    gateway.expect_request("/function/greet/_/ready").respond_with_data("OK")
+    gateway.expect_request("/function/greet/_/health").respond_with_data("OK\nclock: no tick for 300 s\n")
+    said = doctor(project, "greet", "--gateway", gateway.url_for("/"))
+
+    assert said.returncode == 1
+    assert said.stderr == f"The settings of greet as its stack file has them, behind http://127.0.0.1:{gateway.port}:\n"
+    assert [line.partition(":")[0] for line in checks(said)] == [
+        "✓ gateway",
+        "✓ flow",
+        "✗ clock",
+        "! stores, secrets and timeouts",
+    ]
+    assert "call_timeout" in said.stdout
+    assert not (project / ".faasflow").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(404, "the gateway has no function 'greet'. Deploy it"), (503, "greet is not ready: /_/ready answered 503: away")],
+)
+def test_a_flow_that_is_not_behind_the_gateway_or_not_ready(
+    project: Path, gateway: HTTPServer, status: int, reason: str
+) -> None:
+    gateway.expect_request("/function/greet/_/ready").respond_with_data("away", status)
+    said = doctor(project, "greet", OPENFAAS_URL=gateway.url_for("/"))
+
+    assert said.returncode == 1
+    assert f"✗ flow: {reason}" in said.stdout

@@ -257,3 +257,34 @@ def test_what_says_to_whom_a_line_belongs_can_be_left_out() -> None:
 
     assert said == "INFO shop: sold request=3 to node=x"
     assert without_fields("GET /x?request=5&node=3 ok") == "GET /x?request=5&node=3 ok"
+
+
+@pytest.mark.parametrize("status", [404, 501])
+@pytest.mark.parametrize(
+    ("name", "reason", "hint"),
+    [
+        ("shuot", "There is no function 'shuot' on the gateway", "Did you mean 'shout'?"),
+        ("x", "There is no function 'x' on the gateway", "`faas-cli list`"),
+        ("shout", "gives no logs of function 'shout'.", "Read them where it runs"),
+    ],
+)
+def test_logs_that_a_gateway_does_not_have_are_an_error_that_says_why(
+    faasflow: Run, httpserver: HTTPServer, status: int, name: str, reason: str, hint: str
+) -> None:
+    httpserver.expect_request("/system/logs").respond_with_data("", status)
+    httpserver.expect_request("/system/functions").respond_with_json([{"name": "shout"}, {"name": "chain"}])
+
+    result = faasflow("logs", name, "--gateway", httpserver.url_for(""))
+
+    assert result.exit_code == 1
+    assert reason in result.stderr
+    assert hint in result.stderr
+
+
+def test_an_unknown_function_is_looked_for_in_its_namespace(faasflow: Run, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/system/logs").respond_with_data("", 501)
+    httpserver.expect_request("/system/functions", query_string="namespace=prod").respond_with_json([{"name": "a"}])
+
+    result = faasflow("logs", "b.prod", "--gateway", httpserver.url_for(""))
+
+    assert "There is no function 'b.prod' on the gateway" in result.stderr

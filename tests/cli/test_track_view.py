@@ -308,6 +308,17 @@ def test_what_waits_says_for_what_and_until_when() -> None:
     assert (waiting.state, waiting.details) == ("WAITING", "waits for a, b")
 
 
+def test_a_node_that_waits_for_a_connection_says_since_when_and_how_often_it_was_tried() -> None:
+    unsent = AttemptRecord(NOW + 1, NOW + 1.25, Failure("a", "UnreachableError", "no"), NOW + 65, unsent=True)
+    told = story(
+        joined, {"node/start": node(0.0, 1.0), "attempt/node/a/1": dump(unsent), "attempt/node/a/2": dump(unsent)}
+    )
+    waiting = row_of(told, "a")
+
+    assert (waiting.state, waiting.attempt) == ("RETRYING", 1)
+    assert re.fullmatch(r"no connection since .*, tried 2 times, next .*, in 1 m 00 s: no", waiting.details)
+
+
 def test_a_message_that_does_not_come_and_a_pause_are_told_apart() -> None:
     queued = story(joined, {"node/start": node(0.0, 1.0)}, now=301.0)
     paused = story(joined, {"node/start": node(0.0, 1.0), "parked/node/a": b""}, state="PAUSED", now=301.0)

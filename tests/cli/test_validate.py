@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -69,6 +71,18 @@ def test_a_function_that_the_stack_does_not_have_is_a_warning(faasflow: Run, pro
     assert result.stdout.splitlines()[1:] == [
         "! chain: node 'shout' calls function 'shout', which stack.yml does not have"
     ]
+
+
+def test_a_function_that_no_stack_file_has_is_a_warning(
+    faasflow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "handler.py").write_text(textwrap.dedent(CHAIN))
+    monkeypatch.chdir(tmp_path)
+
+    result = faasflow("validate", "handler.py")
+
+    assert result.exit_code == 0
+    assert "calls function 'shout', and there is no stack file that has it" in result.stdout
 
 
 def test_functions_called_inside_of_branches_are_looked_for_too(faasflow: Run, project: Project) -> None:

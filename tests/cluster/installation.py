@@ -108,6 +108,7 @@ def running_cluster(
             "state_store": state_store,
             "data_store": data_store,
             "dispatcher": dispatcher,
+            "max_body": str(128 * 1024 * 1024),
             "secret_mount_path": str(secrets),
             "define_file": str(define_file),
             "PYTHONPATH": str(ROOT),

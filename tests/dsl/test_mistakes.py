@@ -237,6 +237,16 @@ MISTAKES = {
         "conditional_branch('D') got the keys ['a', 1]",
         "at least one text",
     ),
+    "condition with a key that is given twice": (
+        lambda dag: dag.conditional_branch("D", ["a", "b", "a"], choose, aggregator=join),
+        "conditional_branch('D') got the key 'a' twice",
+        "Give each key once",
+    ),
+    "condition with a key that is not valid Unicode": (
+        lambda dag: dag.conditional_branch("D", ["a\udce9"], choose, aggregator=join),
+        "conditional_branch('D') got the key 'a\\udce9'",
+        "Rename it",
+    ),
     "condition with one text for its keys": (
         lambda dag: dag.conditional_branch("D", "abc", choose, aggregator=join),
         "conditional_branch('D') got the keys 'abc'",

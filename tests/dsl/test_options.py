@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -328,12 +328,26 @@ def test_how_many_branches_may_fail_has_to_be_a_number_a_share_or_a_word(on_erro
         Dag().foreach_branch("F", split, aggregator=join, on_error=on_error)
 
 
+class Publish:
+    """A custom operation that uses every option."""
+
+    name = "publish"
+    may_retry = False
+    properties: ClassVar = {"topic": "orders"}
+
+    def run(self, data: bytes, context: Any) -> bytes:
+        return data
+
+
+PUBLISH = Publish()
+
+
 def everything(dag: Dag) -> None:
     """A DAG in which every option of nodes, calls and foreach branches is used."""
     call = {"headers": {"X": "1"}, "query": {"a": "1"}, "method": "PUT", "timeout": 2, "retry": ONCE_MORE}
     handlers = {"on_failure": handle, "on_request": work, "on_response": split}
     dag.node("a", retry=OFTEN, timeout=5, on_error="continue").modify(work).apply("f", **call, **handlers)
-    dag.node("b", aggregator=join, at_most_once=True).modify(work)
+    dag.node("b", aggregator=join, at_most_once=True).modify(work).add(PUBLISH)
     dag.foreach_branch("F", split, aggregator=join, forward=False, max_parallel=3, on_error=0.5).node(
         "inner", retry=OFTEN, on_error="continue"
     ).apply("g", retry=ONCE_MORE)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -34,6 +37,8 @@ def handle(req):
 PIPELINE = '''
 """Words in, words out: a foreach over the words, beside a count, joined."""
 
+from faasflow import Retry
+
 
 def words(data: str):
     return {f"{index}:{word}": word for index, word in enumerate(data.split())}
@@ -50,7 +55,8 @@ def together(inputs: dict[str, str]):
 def define(flow, context):
     dag = flow.dag()
     dag.node("begin").modify(lambda data: data)
-    dag.foreach_branch("each", words, aggregator=in_order).node("upper").apply("upper")
+    each = dag.foreach_branch("each", words, aggregator=in_order)
+    each.node("upper").apply("upper", retry=Retry(attempts=5, delay=0.5))
     dag.node("count").modify(lambda data: str(len(data.split())))
     dag.node("end", aggregator=together)
     for middle in ("each", "count"):
@@ -101,12 +107,27 @@ class Installation:
 
     def states(self) -> dict[str, int]:
         """How many requests are in which state."""
+        return dict(Counter(row["state"] for row in self._rows()))
+
+    def wait_for(self, states: dict[str, int], *, timeout: float) -> None:
+        """Wait until that many requests are in these states. What goes on shows why they are not, if they are not."""
+        try:
+            wait_until(lambda: self.states() == states, f"the states {states}", timeout=timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._going_on()}") from None
+
+    def _going_on(self) -> str:
+        """What is recorded of some requests that did not finish, and the end of the log."""
+        rows = [row for row in self._rows() if row["state"] != "FINISHED"]
+        url = f"{self.url}/function/pipeline/flow"
+        stories = [requests.get(f"{url}/{row['request_id']}", timeout=30).text for row in rows[:5]]
+        log = (self.folder / "up.log").read_text().splitlines()[-60:]
+        return "\n".join((str(self.states()), f"now {time.time():.3f}", *stories, *log))
+
+    def _rows(self) -> list[dict[str, Any]]:
         listed = requests.get(f"{self.url}/function/pipeline/flow?limit=1000", timeout=30).json()
-        rows = listed["requests"] if isinstance(listed, dict) else listed
-        counts: dict[str, int] = {}
-        for row in rows:
-            counts[row["state"]] = counts.get(row["state"], 0) + 1
-        return counts
+        rows: list[dict[str, Any]] = listed["requests"] if isinstance(listed, dict) else listed
+        return rows
 
     def result(self, request_id: str) -> str:
         return requests.get(f"{self.url}/function/pipeline/flow/{request_id}/result", timeout=30).text

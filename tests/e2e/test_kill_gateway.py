@@ -22,13 +22,15 @@ def test_200_running_requests_finish_with_the_right_results_after_kill_9(install
     installation.start()
     with ThreadPoolExecutor(8) as pool:
         started = [pool.submit(installation.start_request, f"r{n}", body_of(n)) for n in range(REQUESTS)]
-        wait_until(lambda: installation.states().get("FINISHED", 0) >= 20, "some requests to have finished")
+        wait_until(
+            lambda: installation.states().get("FINISHED", 0) >= 20, "some requests to have finished", timeout=120
+        )
         at_the_kill = installation.states()
         installation.kill()
         installation.start()
         ids = [future.result(timeout=120) for future in started]
 
-    wait_until(lambda: installation.states() == {"FINISHED": REQUESTS}, "all requests to finish", timeout=180)
+    installation.wait_for({"FINISHED": REQUESTS}, timeout=180)
 
     assert at_the_kill.get("RUNNING", 0) > 0
     assert [installation.result(id) for id in ids] == [result_of(number) for number in range(REQUESTS)]

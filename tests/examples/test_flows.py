@@ -48,9 +48,13 @@ from tests.examples.support import PORTRAIT, make_tester, post
             "build was given 5 bytes\nprepare was given 0 bytes\nlint was given 0 bytes\ntest was given 0 bytes",
         ),
         ("sum-of-squares", "1,2,3,4", "30"),
+        ("custom-operation", "tea", "published: order of tea"),
     ],
 )
-def test_text_flows_give_their_result(flow: str, body: str, result: str) -> None:
+def test_text_flows_give_their_result(
+    flow: str, body: str, result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("outbox", str(tmp_path / "outbox.db"))
     outcome = make_tester(flow).run(body.encode())
 
     assert (outcome.state, outcome.result) == (RequestState.FINISHED, result.encode())

@@ -53,7 +53,7 @@ def condition(chosen: Any, **options: Any) -> Callable[[Dag], None]:
         ({"z": b"1", "a": b"2", "m": b"3"}, b"last(z=n(1);a=n(2);m=n(3);)"),
         ({"k": "text", "j": {"a": 1}, "n": None}, b'last(k=n(text);j=n({"a":1});n=n();)'),
         ({"a/b": b"1", "..": b"2", "": b"3", "é\x00": b"4"}, "last(a/b=n(1);..=n(2);=n(3);é\x00=n(4);)".encode()),
-        ({1: b"one", 2: b"two"}, b"last(1=n(one);2=n(two);)"),
+        ([b"one", b"two"], b"last(0=n(one);1=n(two);)"),
     ],
 )
 def test_a_foreach_runs_once_for_each_key_and_joins_in_their_order(values: dict, result: bytes) -> None:
@@ -68,8 +68,8 @@ def test_a_foreach_of_300_keys_joins_them_all_in_their_order() -> None:
     assert len(outcome.ran) == len(set(outcome.ran)) == 302
 
 
-@pytest.mark.parametrize("values", [None, [b"1"], b"text", 7])
-def test_a_foreach_that_gives_no_dict_fails_its_node(values: Any) -> None:
+@pytest.mark.parametrize("values", [None, {b"1"}, b"text", 7])
+def test_a_foreach_that_gives_no_dict_and_no_list_fails_its_node(values: Any) -> None:
     outcome = run(foreach(values))
 
     assert outcome.state is RequestState.FAILED
@@ -77,8 +77,9 @@ def test_a_foreach_that_gives_no_dict_fails_its_node(values: Any) -> None:
     assert "Return a dict" in outcome.error
 
 
-def test_a_foreach_whose_keys_are_the_same_as_text_fails_its_node() -> None:
-    assert "same as text" in run(foreach({1: b"a", "1": b"b"})).error
+@pytest.mark.parametrize("key", [1, b"1", None, 1.5, True])
+def test_a_foreach_with_a_key_that_is_no_text_fails_its_node_by_name(key: Any) -> None:
+    assert f"returned the key {key!r}, " in run(foreach({"1": b"a", key: b"b"})).error
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,15 @@ def test_a_condition_runs_the_chosen_branches_and_joins_in_the_order_of_its_keys
     assert run(condition(chosen)).result == result
 
 
-@pytest.mark.parametrize("chosen", [["d"], "d", ["a", "d"], [""], [None], [1]])
+@pytest.mark.parametrize("chosen", [[None], [1], ["a", b"b"]])
+def test_a_condition_that_chooses_what_is_no_text_fails_its_node_by_name(chosen: Any) -> None:
+    outcome = run(condition(chosen))
+
+    assert outcome.state is RequestState.FAILED
+    assert outcome.error.startswith(f"C: BranchError: Condition of node 'C' returned the key {chosen[-1]!r}, ")
+
+
+@pytest.mark.parametrize("chosen", [["d"], "d", ["a", "d"], [""]])
 def test_a_condition_that_chooses_an_unknown_key_fails_its_node_by_name(chosen: Any) -> None:
     outcome = run(condition(chosen))
 

@@ -58,13 +58,20 @@ class TestSeveralEnds:
     def test_the_result_is_a_json_object_by_node_id(self) -> None:
         assert self.run(self.write) == b'{"z":"z(a(x))","b":"b(a(x))"}'
 
-    def test_json_stays_json_and_bytes_become_base64(self) -> None:
+    def test_json_stays_json(self) -> None:
         def write(dag: Dag) -> None:
             self.write(dag)
             dag.node("z").modify(lambda data: {"n": 1})
+
+        assert json.loads(self.run(write)) == {"z": {"n": 1}, "b": "b(a(x))"}
+
+    def test_bytes_that_are_no_text_fail_the_request_by_name(self) -> None:
+        def write(dag: Dag) -> None:
+            self.write(dag)
             dag.node("b").modify(lambda data: b"\xff\x00")
 
-        assert json.loads(self.run(write)) == {"z": {"n": 1}, "b": "/wA="}
+        outcome = FlowTester(lambda flow, context: write(flow.dag())).run(b"x")
+        assert "The result of 'b' is binary" in outcome.error
 
     def test_an_aggregator_may_combine_them(self) -> None:
         def write(dag: Dag) -> None:

@@ -17,7 +17,7 @@ def test_one_synchronous_node_ends_in_its_start() -> None:
 
     assert trace.start(b"x") == Hop(
         ran=[("f", "x"), ("g", "f(x)")],
-        recorded=["input", "node/only", "request"],
+        recorded=["incarnation", "input", "node/only", "request"],
         forwarded=[],
     )
     assert (trace.state, trace.result) == (RequestState.FINISHED, b"g(f(x))")
@@ -32,7 +32,7 @@ def test_a_chain_is_one_delivery_a_node() -> None:
 
     trace = Trace(write)
 
-    assert trace.start(b"x") == Hop([], ["input", "request"], ["n1"])
+    assert trace.start(b"x") == Hop([], ["incarnation", "input", "request"], ["n1"])
     assert trace.deliver("n1") == Hop([("n1", "x")], ["node/n1"], ["n2"])
     assert trace.deliver("n2") == Hop([("n2", "n1(x)")], ["node/n2"], ["n3"])
     assert trace.state is RequestState.RUNNING
@@ -156,7 +156,7 @@ def test_a_branch_with_one_key_needs_no_arrivals() -> None:
         dag.foreach_branch("F", lambda data: {"k": data}, aggregator=shown).node("a").modify(step("a"))
 
     trace = Trace(write)
-    assert trace.start(b"x") == Hop([], ["input", "request"], ["F (split)"])
+    assert trace.start(b"x") == Hop([], ["incarnation", "input", "request"], ["F (split)"])
     assert trace.deliver("F (split)") == Hop([], ["branches/F"], ["F/a@k"])
     assert trace.deliver("F/a@k") == Hop([("a", "x")], ["node/F/a@k"], ["F (join)"])
     assert trace.deliver("F (join)") == Hop([], ["node/F", "request"], [])

@@ -202,7 +202,8 @@ class TestRetryAfter:
         ("text", "seconds"),
         [
             *[("0", 0.0), ("7", 7.0), (" 120 ", 120.0), ("Sun, 09 Sep 2001 01:47:10 GMT", 30.0)],
-            *[("Sun, 09 Sep 2001 01:46:00 GMT", 0.0), ("", None), ("soon", None), ("-5", None), ("1.5", None)],
+            *[("Sun, 09 Sep 2001 01:46:00 GMT", 0.0), ("", None), ("soon", None), ("-5", None), ("1e3", None)],
+            *[("120.5", 120.5), ("1.", 1.0), (".5", None), ("1.5.2", None), ("1,5", None)],
             *[("²", None), ("Sun, 09 Sep 99999 01:47:10 GMT", None)],
         ],
     )

@@ -82,9 +82,9 @@ def signature(body: bytes = b"", *, key: bytes = KEY, method: str = "sha256") ->
 
 
 @contextmanager
-def served(app: Any, *, threads: int = 8) -> Iterator[Client]:
+def served(app: Any, *, threads: int = 8, **limits: int) -> Iterator[Client]:
     """An application behind waitress, on a port of its own."""
-    server = Server(app, host="127.0.0.1", port=free_port(), threads=threads)
+    server = Server(app, host="127.0.0.1", port=free_port(), threads=threads, **limits)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -34,12 +34,12 @@ def test_a_tick_repairs_what_was_lost_and_says_so(serve: Serve, chain: FlowTeste
     deliver_all(chain, client)
 
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
-    assert reply.json == {"fired": 1, "repaired": 1, "removed": 0}
+    assert reply.json == {"fired": 1, "repaired": 1, "removed": 0, "pending": 0}
     assert client.get("/flow/r1/result").body == b"x12"
 
 
 def test_a_tick_with_nothing_to_do_does_nothing(serve: Serve, chain: FlowTester) -> None:
-    assert serve(chain).post("/flow/tick").json == {"fired": 0, "repaired": 0, "removed": 0}
+    assert serve(chain).post("/flow/tick").json == {"fired": 0, "repaired": 0, "removed": 0, "pending": 0}
 
 
 def test_a_request_may_be_called_tick(serve: Serve, chain: FlowTester) -> None:

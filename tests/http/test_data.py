@@ -42,6 +42,12 @@ def test_input_and_output_of_a_failed_operation_are_kept(client: Client) -> None
     assert data(client, f"node={node}&part=output").headers["content-type"] == "application/json"
 
 
+def test_a_node_may_be_named_as_its_failure_shows_it(client: Client) -> None:
+    assert client.get("/flow/r1").json["failure"]["node"] == "check%2Fit"
+    assert data(client, "node=check/it&part=input").body == b"ORDER" * 100
+    assert client.post("/flow/r1/retry?node=check/it").status == 200
+
+
 def test_results_of_nodes_and_the_input_of_the_request_are_given(client: Client) -> None:
     assert data(client, "node=read").body == b"ORDER" * 100
     assert data(client, "part=input").body == b"order" * 100

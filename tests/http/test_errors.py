@@ -143,8 +143,8 @@ def test_an_unknown_path_is_404_as_json(shout: Client, target: str) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "allowed"),
     [
-        ("DELETE", "/", {"GET", "HEAD", "POST", "OPTIONS"}),
-        ("PUT", "/", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("DELETE", "/", {"GET", "POST", "OPTIONS"}),
+        ("PUT", "/", {"GET", "POST", "OPTIONS"}),
         ("POST", "/flow", {"GET", "HEAD", "OPTIONS"}),
         ("POST", "/flow/x", {"GET", "HEAD", "OPTIONS"}),
         ("POST", "/flow/x/state", {"GET", "HEAD", "OPTIONS"}),
@@ -186,3 +186,29 @@ def test_a_definition_that_breaks_for_one_query_is_told_by_name(serve: Serve) ->
 
     assert client.start(b"x").body == b"X"
     assert "KeyError: 'price'" in client.start(b"x", query="broken=1").json["error"]
+
+
+def test_a_failure_names_its_node_as_people_read_it(serve: Serve) -> None:
+    def define(flow: Any, context: Any) -> None:
+        branch = flow.dag().foreach_branch("each photo", lambda data: {"ü/1": b""}, aggregator=lambda found: found)
+        branch.node("größe").modify(failing)
+
+    tester = FlowTester(define)
+    client = serve(tester)
+    client.start(id="r1")
+    deliver_all(tester, client)
+    said = client.get("/flow/r1/result").json
+
+    assert said["error"] == "Node 'each photo/größe@ü/1' failed: ValueError: no such order"
+    assert said["node"] == "each%20photo/gr%C3%B6%C3%9Fe@%C3%BC%2F1"
+
+
+@pytest.mark.parametrize("path", ["/", "/flow", "/flow/r1", "/flow/r1/state", "/flow/r1/pause", "/flow/tick"])
+def test_options_allows_a_method_only_if_it_is_answered(serve: Serve, chain: FlowTester, path: str) -> None:
+    client = serve(chain)
+    client.start(id="r1")
+    allowed = set(client.send("OPTIONS", path).headers["allow"].split(", "))
+    answered = {method for method in ("GET", "HEAD", "POST", "PUT") if client.send(method, path).status != 405}
+
+    assert allowed == answered | {"OPTIONS"}
+    assert set(client.send("PUT", path).headers["allow"].split(", ")) == allowed

@@ -50,8 +50,9 @@ def test_flows_of_different_hosts_share_nothing(client: Client) -> None:
     assert client.send("GET", "/flow/r1", headers={"Host": "invoices"}).status == 404
 
 
-def test_health_needs_no_name(client: Client) -> None:
-    assert [client.get(path).status for path in ("/_/health", "/_/ready")] == [200, 200]
+def test_a_flow_without_a_name_is_healthy_and_not_ready(client: Client) -> None:
+    assert [client.get(path).status for path in ("/_/health", "/_/ready")] == [200, 503]
+    assert "workflow_name" in client.get("/_/ready").json["hint"]
 
 
 def test_a_configured_name_stands_above_the_host(state: MemoryStateStore) -> None:

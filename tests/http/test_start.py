@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from faasflow.runtime import SystemClock
 from faasflow.testing import FlowTester
 from tests.http.conftest import Serve
 from tests.http.support import Client, contents, deliver_all
+from tests.support import wait_until
 
 
 def test_a_flow_of_one_node_answers_with_its_result(shout: Client) -> None:
@@ -34,7 +36,7 @@ def test_a_head_changes_nothing(serve: Serve, chain: FlowTester, query: str) -> 
     before = contents(chain.state)
     reply = serve(chain).send("HEAD", f"/?{query}")
 
-    assert (reply.status, reply.headers["allow"]) == (405, "GET, POST")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, OPTIONS, POST")
     assert contents(chain.state) == before
 
 
@@ -151,6 +153,20 @@ def test_the_callback_url_is_repeated_if_there_is_one(serve: Serve, chain: FlowT
     assert reply.headers["x-faas-flow-callback-url"] == "http://gateway/function/done"
 
 
+@pytest.mark.parametrize("url", ["http://a/x, http://b/x", "http://a/x,  https://b", "http://a,http://b/"])
+def test_two_callback_headers_are_refused_by_name(serve: Serve, chain: FlowTester, url: str) -> None:
+    reply = serve(chain).post("/", b"", {"X-Faas-Flow-Callback-Url": url})
+
+    assert (reply.status, reply.json["error"]) == (400, "X-Faas-Flow-Callback-Url names more than one URL.")
+    assert reply.json["hint"] == "Send the header once, with one URL."
+
+
+def test_a_callback_url_may_hold_commas(serve: Serve, chain: FlowTester) -> None:
+    reply = serve(chain).post("/", b"", {"X-Faas-Flow-Callback-Url": "http://gateway/done?ids=1,2"})
+
+    assert reply.status == 202
+
+
 @pytest.mark.parametrize("url", ["done", "ftp://host/x", "http://", "http://[::1", "http://a\\@b", "http://a b"])
 def test_a_callback_that_is_no_url_is_refused_before_anything_is_recorded(
     serve: Serve, chain: FlowTester, url: str
@@ -174,3 +190,28 @@ def _numbered() -> Callable[[Any, Any], None]:
             return b"run %d" % next(runs)
 
     return lambda flow, context: flow.sync_node().modify(run)
+
+
+def test_starts_that_are_repeated_at_once_wait_for_the_one_call_of_the_first(serve: Serve) -> None:
+    calls: list[bytes] = []
+    may_answer = threading.Event()
+
+    def slow(body: bytes) -> bytes:
+        calls.append(body)
+        assert may_answer.wait(20)
+        return body.upper()
+
+    tester = FlowTester(lambda flow, context: flow.sync_node().apply("fn"), clock=SystemClock())
+    tester.function("fn", slow)
+    client = serve(tester, threads=8)
+
+    with ThreadPoolExecutor(8) as pool:
+        starts = [pool.submit(client.start, b"x", query="wait=10s", id="r") for _ in range(6)]
+        wait_until(lambda: calls, "the function is called")
+        unwaited = client.start(b"x", id="r")
+        may_answer.set()
+        replies = {(one.result().status, one.result().body) for one in starts}
+
+    assert (unwaited.status, unwaited.headers["x-faas-flow-state"]) == (202, "RUNNING")
+    assert replies == {(200, b"X")}
+    assert calls == [b"x"]

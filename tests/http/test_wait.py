@@ -77,16 +77,22 @@ def test_the_result_of_a_running_request_is_202(serve: Serve, chain: FlowTester)
     assert (reply.status, reply.json) == (202, {"request_id": "r1", "state": "RUNNING"})
 
 
-def test_a_second_start_joins_the_wait_for_the_first(serve: Serve, chain: FlowTester) -> None:
+def test_a_second_start_joins_the_wait_for_the_first(
+    serve: Serve, chain: FlowTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = serve(chain)
     client.start(b"x", id="r1")
     replies: list[Any] = []
+    is_waiting, wait = threading.Event(), chain.engine.wait
+    monkeypatch.setattr(chain.engine, "wait", lambda *of: is_waiting.set() or wait(*of))
     waiting = threading.Thread(target=lambda: replies.append(client.start(b"x", id="r1", query="wait=30s")))
     waiting.start()
-    wait_until(lambda: len(chain.transport.pending) == 2, "the second start to be taken")
+    assert is_waiting.wait(20)
+    put = len(chain.transport.pending)
     deliver_all(chain, client)
     waiting.join()
 
+    assert put == 1
     assert [reply.body for reply in replies] == [b"x12"]
 
 

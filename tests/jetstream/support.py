@@ -134,11 +134,10 @@ class Stream:
         wait_until(self.is_empty, "every message to be acknowledged", timeout=60)
 
     @contextmanager
-    def worker(self, gateway: Gateway, *flows: str, **limits: Any) -> Iterator[Worker]:
-        """A worker in a thread of this process."""
-        made = Worker(
-            self.address, OpenFaasTransport(gateway.url), flows=flows, limits=Limits(**{"ack_wait": 1.0} | limits)
-        )
+    def worker(self, gateway: Gateway, *flows: str, url: str = "", **limits: Any) -> Iterator[Worker]:
+        """A worker in a thread of this process, which reaches the server at `url`."""
+        address = Address.from_url(url) if url else self.address
+        made = Worker(address, OpenFaasTransport(gateway.url), flows=flows, limits=Limits(**{"ack_wait": 1.0} | limits))
         thread = threading.Thread(target=made.run)
         thread.start()
         try:

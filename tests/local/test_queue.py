@@ -139,6 +139,31 @@ def test_a_waiting_claim_gets_what_becomes_due(tmp_path):
     queue.close()
 
 
+def test_a_message_that_becomes_due_while_a_claim_looks_for_it_is_claimed(tmp_path):
+    readings = [1000.0]
+    queue = Queue(tmp_path / "queue.db", now=lambda: readings.pop(0) if len(readings) > 1 else readings[0])
+    queue.put(draft("soon"), delay=5)
+    readings[:] = [1004.95, 1005.05]
+    claimed: list[bytes] = []
+    worker = threading.Thread(target=lambda: claimed.append(queue.claim().payload), daemon=True)
+    worker.start()
+    worker.join(timeout=10)
+
+    assert claimed == [b"soon"]
+    queue.close()
+
+
+def test_a_message_of_an_owner_whose_clock_was_ahead_does_not_wait_for_that_time(tmp_path, clock):
+    queue = Queue(tmp_path / "queue.db", now=lambda: clock() + 86_400)
+    queue.put(draft("tomorrow"))
+    queue.close()
+    queue = Queue(tmp_path / "queue.db", now=clock)
+    clock.time += 60
+
+    assert claim(queue) == "tomorrow"
+    queue.close()
+
+
 def test_stop_ends_a_waiting_claim_and_messages_are_still_taken(queue):
     worker = threading.Thread(target=queue.claim)
     worker.start()

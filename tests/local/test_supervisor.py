@@ -2,14 +2,32 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from faasflow.errors import GatewayError
+from faasflow.local.supervisor import restart_pause
 from tests.local.support import is_running
 from tests.support import wait_until
 
+POISONOUS = """
+    import os
+
+    def act(data):
+        if data == b"poison":
+            os._exit(9)
+        return b"did " + data
+
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("a").modify(act)
+        dag.node("b").modify(lambda data: data)
+        dag.edge("a", "b")
+"""
 PID = "import os\ndef handle(event, context): return {'body': str(os.getpid())}\n"
 
 
@@ -207,3 +225,108 @@ def test_an_exec_timeout_that_is_no_duration_is_refused_at_the_start(project, st
 
     with pytest.raises(GatewayError, match="Function 'fn' has exec_timeout 'soon'"):
         start_gateway(project)
+
+
+def test_the_first_replacement_is_immediate_and_later_ones_wait_longer_up_to_a_bound():
+    pauses = [restart_pause(deaths) for deaths in range(12)]
+
+    assert pauses[:6] == [0, 0, 0.5, 1, 2, 4]
+    assert pauses == sorted(pauses)
+    assert max(pauses) == 4
+
+
+def test_the_process_of_a_flow_is_replaced_without_a_call_since_its_clock_runs_in_it(project, start_gateway, http):
+    project.function("flow", POISONOUS, lang="faas-flow")
+    gateway = start_gateway(project)
+    http.get(f"{gateway.url}/function/flow/_/ready")
+    [process] = running(project.folder / "flow")
+    os.kill(process, signal.SIGKILL)
+
+    wait_until(lambda: running(project.folder / "flow") not in ([], [process]), "another process runs")
+
+
+def test_good_requests_of_a_flow_whose_process_is_ended_by_another_request_are_not_refused(
+    project, start_gateway, http
+):
+    project.function("flow", POISONOUS, lang="faas-flow")
+    gateway = start_gateway(project)
+    url = f"{gateway.url}/function/flow"
+    http.post(url, data=b"poison")
+    answers = [http.post(f"{url}?wait=30s", data=b"good") for _ in range(8)]
+
+    assert [(answer.status_code, answer.text) for answer in answers] == [(200, "did good")] * 8
+
+
+def test_a_start_that_loses_its_process_is_sent_again_under_the_same_id_and_repaired(project, start_gateway, http):
+    code = """
+        import os, pathlib
+        folder = pathlib.Path(__file__).parent
+
+        def act(data):
+            if not (folder / "died").exists():
+                (folder / "died").touch()
+                os._exit(1)
+            return data
+
+        def define(flow, context):
+            if context.request_id:
+                with (folder / "ids").open("a") as ids:
+                    ids.write(context.request_id + " ")
+            flow.sync_node().modify(act)
+    """
+    folder = project.function("flow", code, lang="faas-flow").parent
+    url = f"{start_gateway(project).url}/function/flow"
+    answer = http.post(url, data=b"order")
+    id = answer.headers["X-Faas-Flow-Reqid"]
+
+    assert (answer.status_code, answer.json()["state"]) == (202, "RUNNING")
+    wait_until(lambda: http.get(f"{url}/flow/{id}/result").text == "order", "the request ends", timeout=60)
+    assert {*(folder / "ids").read_text().split()} == {id}
+
+
+def test_stopping_does_not_wait_for_a_function_that_is_starting(project, start_gateway, http):
+    project.function("fn", "import time, pathlib\npathlib.Path(__file__).with_name('began').touch()\ntime.sleep(600)\n")
+    gateway = start_gateway(project)
+    caller = threading.Thread(target=lambda: http.get(f"{gateway.url}/function/fn"))
+    caller.start()
+    wait_until((project.folder / "fn" / "began").exists, "the function starts")
+    gateway.kill_functions()
+    gateway.stop(grace=1)
+    caller.join(timeout=10)
+
+    assert not caller.is_alive()
+
+
+def running(folder: Path) -> list[int]:
+    """The processes that serve the handler of a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if f"--handler\0{folder}\0".encode() in entry.read_bytes() and is_running(int(entry.parent.name)):
+                found.append(int(entry.parent.name))
+    return found
+
+
+@pytest.mark.parametrize(("name", "is_there"), [(".faasflow", False), (".faasflow", True), ("own-state", False)])
+def test_git_ignores_the_whole_state_folder(start_gateway, tmp_path, name, is_there):
+    if is_there:
+        (tmp_path / name).mkdir()
+    start_gateway(state_dir=tmp_path / name)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+
+    staged = subprocess.run(
+        ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert (tmp_path / name / "secrets").is_dir()
+    assert [line for line in staged.stdout.splitlines() if line.startswith(name)] == []
+
+
+def test_a_folder_of_the_user_that_is_chosen_for_state_is_not_hidden_from_git(start_gateway, tmp_path):
+    (tmp_path / "mine").mkdir()
+    start_gateway(state_dir=tmp_path / "mine")
+
+    assert not (tmp_path / "mine" / ".gitignore").exists()

@@ -72,7 +72,7 @@ def test_a_handler_brings_its_own_stores() -> None:
     build_engine(handler, settings(), transport=transport).start(b"x" * 100_000, request_id="r1")
 
     assert list(state.list(""))
-    assert list(data.configure("flow", "r1").list(""))
+    assert list(data.list(""))
 
 
 def test_an_override_that_gives_nothing_means_the_configured_store() -> None:

@@ -133,7 +133,7 @@ def test_a_function_that_is_replaced_behind_a_watchdog_cuts_nothing_and_answers_
         started = front.start(b"x", id="r1")
         wait_until(lambda: function.has_begun, "the first node to run")
         watchdog.terminate(process)
-        wait_until(lambda: not _catches(process.pid, signal.SIGTERM), "the function to drain")
+        wait_until(lambda: not _catches(process.pid, signal.SIGINT), "the function to drain")
         later = [front.start(b"y", id=f"later-{number}").status for number in range(5)]
         (function.folder / "go-on").touch()
         for id in ("r1", *(f"later-{number}" for number in range(5))):
@@ -191,7 +191,7 @@ def test_a_request_that_is_still_arriving_is_answered(function: Function, backgr
     wait_until(lambda: _is_connected(function.port), "the request to arrive in part")
     function.client.get("/_/health")  # what arrived before it has been read
     process.terminate()
-    wait_until(lambda: not _catches(process.pid, signal.SIGTERM), "the function to drain")
+    wait_until(lambda: not _catches(process.pid, signal.SIGINT), "the function to drain")
     go_on.set()
 
     assert (reply.result().status, function.end()[0]) == (200, 0)
@@ -210,17 +210,45 @@ def test_a_request_that_never_ends_does_not_keep_the_process(
     assert isinstance(reply.exception(), OSError)
 
 
-def test_a_second_signal_ends_the_process_at_once(function: Function, background: ThreadPoolExecutor) -> None:
+def test_a_second_sigterm_that_follows_soon_does_not_cut_the_drain_short(
+    function: Function, background: ThreadPoolExecutor
+) -> None:
+    function.write(SLOW)
+    process = function.start()
+    reply: Future[Reply] = background.submit(function.client.post, "/", b"1")
+    wait_until(lambda: function.has_begun, "the request to be in flight")
+    process.terminate()
+    wait_until(lambda: not _catches(process.pid, signal.SIGINT), "the function to drain")
+    process.terminate()
+
+    assert (reply.result().body, function.end()[0]) == (b"slept", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_is_repeated_on_purpose_ends_the_process_at_once(
+    function: Function, background: ThreadPoolExecutor, number: signal.Signals
+) -> None:
     function.write(SLOW)
     process = function.start()
     reply: Future[Reply] = background.submit(function.client.post, "/", b"600")
     wait_until(lambda: function.has_begun, "the request to be in flight")
     process.terminate()
-    wait_until(lambda: not _catches(process.pid, signal.SIGTERM), "the function to drain")
-    process.terminate()
+    wait_until(lambda: not _catches(process.pid, signal.SIGINT), "the function to drain")
+    wait_until(lambda: process.send_signal(number) or process.poll() is not None, "the process to end")
 
-    assert function.end()[0] == -signal.SIGTERM
+    assert process.returncode == -number
     assert isinstance(reply.exception(), OSError)
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_process(function: Function) -> None:
+    function.write(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n" + textwrap.dedent(SLOW)
+    )
+    function.start(drain_timeout="1s").terminate()
+    code, _, err = function.end()
+
+    assert code == 1
+    assert "drain_timeout" in err
 
 
 def test_a_function_that_was_killed_knows_its_requests_again(function: Function) -> None:

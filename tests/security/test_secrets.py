@@ -52,7 +52,7 @@ def test_a_failed_call_leaves_nothing_secret_in_the_log_or_the_record(
         story = engine.story("r1")
 
     assert answer.state is RequestState.RUNNING
-    assert "The clock repeats it" in caplog.text
+    assert "it is tried again in" in caplog.text
     assert SECRET not in str(story)
     assert SECRET not in caplog.text
     assert settings.gateway_login not in caplog.text + str(story)

@@ -10,15 +10,16 @@ from types import TracebackType
 
 class Relay:
     """Passes on what goes to and comes from the server at `target`. The next `lost_answers` answers are not passed on:
-    the server has carried out what it was asked, and the client's connection breaks."""
+    the server has carried out what it was asked, and the client's connection breaks. It listens on 127.0.0.1 unless it
+    is given a `listener`."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, listener: socket.socket | None = None) -> None:
         self.answered_bytes = 0
         self.lost_answers = 0
         self._target = target
         self._lock = Lock()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self._threads = [Thread(target=self._accept)]
         self.port: int = self._listener.getsockname()[1]
 
@@ -29,10 +30,14 @@ class Relay:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end(self._listener)
         self._threads[0].join()
-        for connection in list(self._open):
-            self._end(connection)
+        self.forget()
         for thread in self._threads:
             thread.join()
+
+    def forget(self) -> None:
+        """End every connection, as a process that is killed does."""
+        for connection in list(self._open):
+            self._end(connection)
 
     def _accept(self) -> None:
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from faasflow.config import inspect
 from faasflow.errors import ConfigError, KeyNotFoundError, StoreCorruptError, StoreUnavailableError
 from faasflow.ports import DataStore
+from faasflow.runtime.checks import Verdict, run_checks
 from faasflow.stores import open_data_store
 from faasflow.stores.files import FileDataStore
 from faasflow.testing.contracts import HOSTILE_IDS, HOSTILE_KEYS, DataStoreContract, together
 
 MEGABYTE = 1024 * 1024
+OWN = "faasflow-data"
 PATHS = [
     *("../../outside", "/etc/outside", "a/../../../../outside", "..", "../", "./x", ".", "faasflow/../../outside"),
     *(
@@ -41,6 +45,7 @@ for number in range(1_000_000):
 
 FILL_THE_DISK = """
 import resource, signal, sys
+from faasflow.config import inspect
 from faasflow.errors import StoreUnavailableError
 from faasflow.stores.files import FileDataStore
 
@@ -115,7 +120,7 @@ def test_names_differ_in_more_than_their_capitals(store: FileDataStore, folder: 
 def test_a_request_has_a_folder_that_people_can_find(store: FileDataStore, folder: Path) -> None:
     store.configure("resize-images", "d45r8q3c77u0j3rk0q2g").set("data/Node A", b"value")
 
-    (file,) = (folder / "resize-images" / "d45r8q3c77u0j3rk0q2g").iterdir()
+    (file,) = (folder / OWN / "resize-images" / "d45r8q3c77u0j3rk0q2g").iterdir()
     assert re.fullmatch("data_node_a~[0-9a-f]{40}", file.name)
     assert file.read_bytes().splitlines()[1:] == [b"value"]
 
@@ -140,7 +145,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_half_written_by_kill_9(fold
 def test_cleanup_removes_what_a_killed_process_left_and_nothing_else(store: FileDataStore, folder: Path) -> None:
     for request_id in ("1", "10", "2"):
         store.configure("flow", request_id).set("key", b"value")
-        (folder / "flow" / request_id / ".0123").write_bytes(b"half a val")
+        (folder / OWN / "flow" / request_id / f".faasflow-{32 * '0'}").write_bytes(b"half a val")
     kept = [path for path in _files(folder) if path.parent.name != "1"]
     store.configure("flow", "1").cleanup()
 
@@ -148,23 +153,86 @@ def test_cleanup_removes_what_a_killed_process_left_and_nothing_else(store: File
     assert store.list("") == ["faasflow/flow/10/key", "faasflow/flow/2/key"]
 
 
-def test_what_a_killed_cleanup_left_goes_when_the_store_is_made_ready(store: FileDataStore, folder: Path) -> None:
-    store.configure("flow", "1").set("key", b"value")
-    store.configure("flow", "2").set("key", b"value")
-    (folder / "flow" / "1").rename(folder / ".0123")
+def test_what_a_killed_cleanup_left_goes_with_the_next_one(store: FileDataStore) -> None:
+    view = store.configure("flow", "1")
+    for key in ("a", "b"):
+        view.set(key, b"value")
+    view.delete("a")
+    view.cleanup()
 
-    assert store.list("") == ["faasflow/flow/2/key"]
+    assert store.list("") == []
+
+
+FOREIGN = (
+    *(".git/HEAD", ".ssh/id_ed25519", f".{32 * 'a'}/notes", f".{32 * 'b'}", "flow/1/notes.txt", "flow/1/sub/deep"),
+    *("faasflow-data/.git/HEAD", "faasflow-data/flow/1/notes.txt", "faasflow-data/flow/1/.hidden", "README"),
+    *("faasflow-data/flow/2/sub/deep", "faasflow/flow/1/key", "other/1/2", f"flow/1/sub/.{32 * 'c'}"),
+)
+
+
+@pytest.mark.parametrize("flow", ["flow", ".git", ".ssh", "..", "faasflow-data", "other"])
+def test_a_folder_that_holds_others_things_keeps_them(folder: Path, flow: str) -> None:
+    for name in FOREIGN:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{name}, not ours")
+    (folder / "faasflow-data" / "flow" / "1" / "link").symlink_to(folder / ".git")
+    os.mkfifo(folder / "faasflow-data" / "flow" / "1" / "pipe")
+    before = _everything(folder)
+    store = FileDataStore(folder)
     store.init()
-    assert sorted(path.name for path in folder.iterdir()) == ["flow"]
+    for request_id in ("1", "2", "HEAD", "id_ed25519"):
+        view = store.configure(flow, request_id)
+        view.set("key", b"value")
+        view.delete("notes.txt")
+        assert view.list("") == ["key"]
+        view.cleanup()
+    store.set("key", b"value")
+    store.cleanup()
+
+    after = _everything(folder)
+    assert {name: after.get(name) for name in before} == before
+    assert store.list("") == []
+
+
+def test_doctor_touches_nothing_in_a_folder_that_it_checks(folder: Path) -> None:
+    (folder / ".ssh").mkdir(parents=True)
+    (folder / ".ssh" / "id_ed25519").write_text("secret")
+    before = _everything(folder)
+    checks = list(run_checks(inspect({"data_store": folder.as_uri(), "state_store": "memory:"})))
+
+    assert [check.verdict for check in checks if check.name == "data store"] == [Verdict.GOOD]
+    after = _everything(folder)
+    assert {name: after.get(name) for name in before} == before
+
+
+def test_what_a_former_version_wrote_is_read_and_removed_where_it_is(store: FileDataStore, folder: Path) -> None:
+    for request_id in ("1", "2"):
+        store.configure("flow", request_id).set("key", b"of before")
+    for path in list((folder / OWN).iterdir()):
+        path.rename(folder / path.name)
+    unfinished = folder / "flow" / "1" / f".{32 * 'd'}"
+    unfinished.write_bytes(b"half a val")
+    view = store.configure("flow", "1")
+
+    assert view.get("key") == b"of before"
+    assert view.list("") == ["key"]
+    view.set("key", b"of now")
+    assert view.get("key") == b"of now"
+    view.cleanup()
+    assert view.list("") == []
+    assert not (folder / "flow" / "1").exists()
+    assert store.configure("flow", "2").get("key") == b"of before"
+    store.configure("flow", "2").delete("key")
+    assert store.configure("flow", "2").list("") == []
 
 
 def test_unfinished_and_foreign_files_are_no_keys(store: FileDataStore, folder: Path) -> None:
     view = store.configure("flow", "1")
     view.set("key", b"value")
     for name in (".DS_Store", "notes.txt", "empty"):
-        (folder / "flow" / "1" / name).write_text(name if name != "empty" else "")
+        (folder / OWN / "flow" / "1" / name).write_text(name if name != "empty" else "")
     (folder / "README").write_text("mine")
-    (folder / "flow" / "1" / "sub").mkdir()
+    (folder / OWN / "flow" / "1" / "sub").mkdir()
 
     assert store.list("") == ["faasflow/flow/1/key"]
     with pytest.raises(StoreCorruptError, match="changed, or damaged"):
@@ -278,6 +346,11 @@ def test_any_other_url_is_refused_by_name(url: str) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _everything(folder: Path) -> dict[str, bytes]:
+    """What lies in `folder`, with what its files hold."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
 def _only(value: bytes, size: int) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from faasflow.errors import CallTimeoutError, ForwardError, NoAnswerError
+from faasflow.errors import CallTimeoutError, ForwardError, UnreachableError
 from faasflow.ports import Forward, OutgoingCall
 from faasflow.testing import FlakyTransport, FlowTester, InProcessTransport
 from faasflow.testing.faults import Fails, Operation, sometimes
@@ -44,7 +44,7 @@ def test_without_faults_everything_passes(inner: InProcessTransport) -> None:
 
 def test_a_fault_before_a_call_leaves_it_unmade(inner: InProcessTransport) -> None:
     transport = FlakyTransport(inner, before=the(1))
-    with pytest.raises(NoAnswerError, match="before operation 1"):
+    with pytest.raises(UnreachableError, match="before operation 1"):
         transport.call(a_call(transport))
 
     assert inner.calls == []

@@ -47,6 +47,7 @@ def test_what_the_welcome_message_adds_to_a_stack_file_is_enough_to_serve_a_flow
 
     settings = Settings.from_environment({**entry["environment"], "secret_mount_path": str(tmp_path)})
 
+    assert settings.flow == "NAME"
     assert entry["labels"] == {"faas-flow": "1"}
     assert entry["secrets"] == ["faasflow-hmac-secret"]
     assert settings.gateway == "http://gateway.openfaas:8080"

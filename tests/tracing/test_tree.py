@@ -418,3 +418,19 @@ def test_a_repeated_start_has_no_trace_of_its_own(receiver: Receiver) -> None:
 
     assert len({span.trace for span in spans}) == 1
     assert [span.name for span in spans].count("the-request") == 1
+
+
+class Publish:
+    """A custom operation."""
+
+    name = "publish to orders"
+    properties = {"topic": "orders"}  # noqa: RUF012
+
+    def run(self, data: bytes, context: Any) -> bytes:
+        return data
+
+
+def test_a_custom_operation_is_a_span_with_its_properties(receiver: Receiver) -> None:
+    spans = Traced(lambda flow, context: flow.sync_node().add(Publish()) and None, receiver).run()
+
+    assert only(spans, "publish to orders").tags["operation.topic"] == "orders"

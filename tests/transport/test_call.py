@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import socket
+import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,13 +16,17 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from faasflow.errors import CallTimeoutError, TransportError
+from faasflow.errors import CallTimeoutError, NoAnswerError, TransportError, UnreachableError
 from faasflow.ports import OutgoingCall
 from faasflow.transport.openfaas import OpenFaasTransport
 from tests.support import free_port, wait_until
 from tests.transport.conftest import RawServer
 
 OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def call(url: str, **changes: Any) -> OutgoingCall:
@@ -153,18 +159,25 @@ def test_an_answer_that_stops_halfway_is_a_timeout(transport: OpenFaasTransport,
     [
         b"",
         b"no http\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
         OK + b"Content-Length: 10\r\n\r\nhalf",
         OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
         OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhalf",
     ],
 )
-def test_a_broken_answer_is_no_answer_and_is_asked_for_once(
-    transport: OpenFaasTransport, raw_server: RawServer, answer: bytes
+@pytest.mark.parametrize("end", [lambda connection: None, reset], ids=["closed", "reset"])
+def test_an_answer_that_was_cut_is_lost_and_asked_for_once(
+    transport: OpenFaasTransport, raw_server: RawServer, answer: bytes, end: Callable[[socket.socket], None]
 ) -> None:
-    raw_server.answer(lambda connection: connection.sendall(answer))
-    with pytest.raises(TransportError, match="gave no answer"):
+    def cut(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        end(connection)
+
+    raw_server.answer(cut)
+    with pytest.raises(NoAnswerError, match="gave no answer") as raised:
         transport.call(call(raw_server.url, body=b"x"))
 
+    assert not isinstance(raised.value, UnreachableError)
     assert raw_server.connections == 1
 
 
@@ -174,14 +187,14 @@ def test_an_address_where_nobody_listens_is_told_by_name(transport: OpenFaasTran
         transport.call(call(url, query=[("key", "secret")], body=b"secret"))
     text = f"{raised.value} {raised.value.hint}"
 
-    assert "/path' gave no answer: Connection refused." in text
-    assert not isinstance(raised.value, CallTimeoutError)
+    assert "/path' cannot be connected to: Connection refused." in text
+    assert isinstance(raised.value, UnreachableError)
     assert "secret" not in text
     assert "password" not in text
 
 
-def test_a_host_that_does_not_exist_is_a_transport_error(transport: OpenFaasTransport) -> None:
-    with pytest.raises(TransportError, match="gave no answer"):
+def test_a_host_that_does_not_exist_is_unreachable(transport: OpenFaasTransport) -> None:
+    with pytest.raises(UnreachableError, match="cannot be connected to"):
         transport.call(call("http://no-such-host.invalid/"))
 
 
@@ -192,7 +205,7 @@ def test_a_host_that_does_not_exist_is_a_transport_error(transport: OpenFaasTran
 def test_a_url_that_cannot_be_called_is_a_transport_error(
     transport: OpenFaasTransport, url: str, query: list[tuple[str, str]]
 ) -> None:
-    with pytest.raises(TransportError, match=r"URL .* (cannot be called|gave no answer)"):
+    with pytest.raises(TransportError, match=r"URL .* (cannot be called|cannot be connected to)"):
         transport.call(call(url, query=query))
 
 
@@ -220,10 +233,36 @@ def test_a_redirect_to_another_host_is_not_followed(
     assert raw_server.connections == 0
 
 
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_redirect_that_would_drop_the_body_is_the_answer(
+    transport: OpenFaasTransport, httpserver: HTTPServer, status: int
+) -> None:
+    httpserver.expect_request("/old").respond_with_data("moved", status, {"Location": "/new"})
+    response = transport.call(call(httpserver.url_for("/old"), body=b"x"))
+
+    assert (response.status, response.header("Location")) == (status, "/new")
+    assert [request.path for request, _ in httpserver.log] == ["/old"]
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_that_keeps_the_body_is_followed_with_it(
+    transport: OpenFaasTransport, httpserver: HTTPServer, status: int
+) -> None:
+    httpserver.expect_request("/old").respond_with_data("", status, {"Location": "/new"})
+    httpserver.expect_request("/new").respond_with_data("done")
+    response = transport.call(call(httpserver.url_for("/old"), method="PUT", headers={"X-A": "1"}, body=b"x"))
+
+    sent, _ = httpserver.log[-1]
+    assert response.body == b"done"
+    assert (sent.path, sent.method, sent.headers["X-A"], sent.get_data()) == ("/new", "PUT", "1", b"x")
+
+
 def test_redirects_without_end_are_an_error(transport: OpenFaasTransport, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/loop").respond_with_data("", 307, {"Location": "/loop"})
-    with pytest.raises(TransportError):
+    with pytest.raises(TransportError, match="redirects in a circle"):
         transport.call(call(httpserver.url_for("/loop")))
+
+    assert len(httpserver.log) == 11
 
 
 def test_cookies_are_not_kept(transport: OpenFaasTransport, httpserver: HTTPServer) -> None:

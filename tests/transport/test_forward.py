@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from faasflow.errors import ForwardError
 from faasflow.ports import Forward
 from faasflow.transport.openfaas import OpenFaasTransport
 from tests.support import free_port
+from tests.transport.conftest import RawServer
 
 ANY = "/async-function/flow/flow/r1/forward"
 
@@ -71,6 +74,40 @@ def test_any_other_answer_means_that_it_was_not_queued(
 
     assert len(httpserver.log) == 1
     assert "secret" not in f"{raised.value} {raised.value.hint}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_a_message_that_is_redirected_without_its_body_is_not_queued(
+    transport: OpenFaasTransport, httpserver: HTTPServer, status: int
+) -> None:
+    new = f"http://user:password@127.0.0.1:{free_port()}/new?token=secret"
+    httpserver.expect_request(ANY).respond_with_data("", status, {"Location": new})
+    httpserver.expect_request("/new").respond_with_data("", 200)
+    with pytest.raises(ForwardError, match=rf"answered {status} and points to 'http://…@127.0.0.1:\d+/new'") as raised:
+        transport.forward([Forward("flow", "r1", b"{}")])
+
+    assert "password" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_threads_that_forward_many_at_once_share_the_connections(
+    raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+            if not connection.recv(65536):
+                return
+
+    raw_server.answer(answer)
+    transport = OpenFaasTransport(raw_server.url, threads=4)
+    messages = [Forward("flow", "r1", b"")] * 40
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: transport.forward(messages), range(8)))
+    transport.close()
+
+    assert "Connection pool is full" not in caplog.text
+    assert raw_server.connections <= 16
 
 
 def test_a_gateway_that_is_away_is_a_forward_error() -> None:

@@ -1,0 +1,66 @@
+"""What `faasflow doctor` can say of a flow that runs behind a gateway, from outside of its container."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from faasflow.errors import FaasflowError
+from faasflow.runtime.checks import Check, Verdict, check_gateway
+
+if TYPE_CHECKING:
+    from faasflow.cli.remote import Remote
+    from faasflow.config import Settings
+    from faasflow.local.state import StateDir
+
+_PATIENCE = 10.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def is_deployed(gateway: Settings, state: StateDir) -> bool:
+    """Whether a flow runs behind this gateway and not under `faasflow up`: it is on another machine, or it answers
+    while `faasflow up` never ran here."""
+    if urlsplit(gateway.gateway).hostname not in _LOOPBACK:
+        return True
+    return not state.secrets.is_dir() and all(check.verdict is not Verdict.BAD for check in check_gateway(gateway))
+
+
+def check_deployed(name: str, gateway: Settings) -> Iterator[Check]:
+    """Whether the gateway answers, and the flow behind it is ready and its clock runs."""
+    from faasflow.cli.remote import Remote
+
+    checks = list(check_gateway(gateway))
+    yield from checks
+    if any(check.verdict is Verdict.BAD for check in checks):
+        return
+    remote = Remote(gateway.gateway)
+    try:
+        yield from _flow_checks(name, remote)
+    except FaasflowError as error:
+        yield Check("flow", Verdict.BAD, error.message, error.hint)
+    finally:
+        remote.close()
+
+
+def _flow_checks(name: str, remote: Remote) -> Iterator[Check]:
+    ready = remote.call(name, "/_/ready", method="GET", timeout=_PATIENCE)
+    if ready.status_code == 404:
+        found = f"the gateway has no function {name!r}."
+        yield Check("flow", Verdict.BAD, found, "Deploy it with faas-cli, or name another gateway with --gateway.")
+        return
+    if not ready.ok:
+        said = " ".join(ready.text.split())[:200]
+        found = f"{name} is not ready: /_/ready answered {ready.status_code}: {said}"
+        yield Check("flow", Verdict.BAD, found, f"See: faasflow logs {name}")
+        return
+    yield Check("flow", Verdict.GOOD, f"{name} is ready")
+    _, _, clock = remote.read(name, "/_/health", timeout=_PATIENCE).text.strip().partition("\n")
+    if clock:
+        yield Check("clock", Verdict.BAD, clock, "")
+    yield Check(
+        "stores, secrets and timeouts",
+        Verdict.WARNING,
+        "can only be checked inside the function.",
+        f"In Kubernetes: kubectl exec -n openfaas-fn deploy/{name} -- python -m faasflow.cli doctor",
+    )

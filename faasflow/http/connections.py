@@ -1,0 +1,142 @@
+"""waitress with limits for slow, half-open and very many connections: those without progress are closed, oldest first.
+
+A connection on which a request is worked on is never closed. Health is answered by threads of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
+from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
+from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
+from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
+
+logger = logging.getLogger(__name__)
+
+HEALTH = ("/_/health", "/healthz")
+HEADER_TIMEOUT = 10.0
+BODY_TIMEOUT = 60.0
+BODY_IDLE_TIMEOUT = 20.0
+MOST_CONNECTIONS = 1000
+MOST_OF_A_PEER = 500
+
+_SIGNATURES = {"X_HUB_SIGNATURE", "X_FAAS_FLOW_SIGNATURE"}
+_HEALTH_THREADS = 2
+_LOG_PERIOD = 60.0
+_ACCEPT_PAUSE = 0.5
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Takes less of a body that is not signed, where the adjustments say so: `unsigned` are those for it."""
+
+    adj: Any
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        unsigned = getattr(self.adj, "unsigned", None)
+        if unsigned is not None and not _SIGNATURES & self.headers.keys():
+            self.adj = unsigned
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows since when a request arrives on it."""
+
+    parser_class = Parser
+    began: float | None = None
+
+    def received(self, data: bytes) -> bool:
+        if self.began is None:
+            self.began = time.time()
+        taken = bool(super().received(data))
+        if self.request is None:
+            self.began = None
+        return taken
+
+    @property
+    def is_at_work(self) -> bool:
+        return bool(self.requests or self.total_outbufs_len)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether a request has been arriving for too long."""
+        if self.request is None or self.began is None or self.requests:
+            return False
+        if not self.request.headers_finished:
+            return now - self.began > HEADER_TIMEOUT
+        return now - self.began > BODY_TIMEOUT or now - self.last_activity > BODY_IDLE_TIMEOUT
+
+
+class Listener(TcpWSGIServer):  # type: ignore[misc]
+    """Takes connections. When there are too many, or too many of one peer, the one that has been idle for the longest
+    is closed; if all are at work, the new one."""
+
+    channel_class = Channel
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Before a connection can come.
+        self.health_dispatcher = ThreadedTaskDispatcher()
+        self._reported = float("-inf")
+        self._resume = 0.0
+        super().__init__(*args, **options)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.most = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 2)
+        self.most_of_a_peer = min(MOST_OF_A_PEER, self.most)
+        self.health_dispatcher.set_thread_count(_HEALTH_THREADS)
+
+    def readable(self) -> bool:
+        return bool(super().readable()) and time.monotonic() >= self._resume
+
+    def add_task(self, task: Channel) -> None:
+        is_health = bool(task.requests) and getattr(task.requests[0], "path", "") in HEALTH
+        (self.health_dispatcher if is_health else self.task_dispatcher).add_task(task)
+
+    def handle_accept(self) -> None:
+        try:
+            accepted = self.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._report("There are no file descriptors left for new connections.")
+                self._make_room(self.active_channels.values())
+                self._resume = time.monotonic() + _ACCEPT_PAUSE
+            return
+        if accepted is None:
+            return
+        connection, address = accepted
+        peer = address[0]
+        channels = [*self.active_channels.values()]
+        of_peer = [channel for channel in channels if channel.addr[0] == peer]
+        for crowd, most in ((of_peer, self.most_of_a_peer), (channels, self.most)):
+            if len(crowd) >= most and not self._make_room(crowd):
+                self._report(f"{len(crowd)} connections are at work; the next one from {peer} is closed.")
+                connection.close()
+                return
+        try:
+            self.set_socket_options(connection)
+            self.channel_class(self, connection, address, self.adj, map=self._map)
+        except OSError:  # the other side has closed it already
+            connection.close()
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(now)
+        for channel in [*self.active_channels.values()]:
+            if channel.is_overdue(now):
+                channel.will_close = True
+
+    def _make_room(self, channels: Iterable[Channel]) -> bool:
+        """Close the connection that has been idle for the longest; False if all are at work."""
+        idle = [channel for channel in channels if not channel.is_at_work]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda channel: (channel.request is None, channel.began or channel.last_activity))
+        oldest.handle_close()
+        return True
+
+    def _report(self, text: str) -> None:
+        if time.monotonic() - self._reported > _LOG_PERIOD:
+            self._reported = time.monotonic()
+            logger.warning("%s This is said once a minute.", text)
