@@ -51,7 +51,8 @@ def _no_timer(due: float) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of the engine of one flow. `key` signs messages and callbacks; `callback_allow` has patterns of the
-    hosts that callbacks may go to, none for any. `inline_limit` is in bytes; times are in seconds.
+    hosts that callbacks may go to, none for any. `inline_limit` is in bytes; times are in seconds. A join loads
+    at most `loads_at_once` stored values at the same time.
 
     A repeated delivery forwards what follows its recorded step only when that has had no record for `repair_delay`. The
     clock forwards a step again that has been ready for `repair_after`. Both wait for twice as long as messages are
@@ -73,6 +74,7 @@ class Parts:
     default_method: str = "POST"
     call_timeout: float = 60.0
     inline_limit: int = INLINE_LIMIT
+    loads_at_once: int = 1
     repair_delay: float = 2.0
     repair_after: float = 30.0
     lease_after: float = 1.5
@@ -100,7 +102,8 @@ class Parts:
 
     def payloads(self, request_id: str, incarnation: str, before_write: Callable[[], None] = lambda: None) -> Payloads:
         """The values of one incarnation of a request."""
-        return Payloads(self.values(request_id, incarnation), limit=self.inline_limit, before_write=before_write)
+        view = self.values(request_id, incarnation)
+        return Payloads(view, limit=self.inline_limit, before_write=before_write, loads_at_once=self.loads_at_once)
 
     def values(self, request_id: str, incarnation: str) -> DataStore:
         """What the data store holds of one incarnation of a request. Each has a place of its own, so that a late write

@@ -6,7 +6,8 @@ A referenced value is named by its content, so that a second run of a node never
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -54,14 +55,21 @@ def _held(value: bytes) -> tuple[Payload, int]:
 
 class Payloads:
     """The values of one request, kept in `view`. `limit` is the largest size, in bytes, that is held inline: what a
-    value takes in JSON, where it is escaped text or base64. `before_write` is called before each write to `view`."""
+    value takes in JSON, where it is escaped text or base64. `before_write` is called before each write to `view`. At
+    most `loads_at_once` values are loaded at the same time."""
 
     def __init__(
-        self, view: DataStore, *, limit: int = INLINE_LIMIT, before_write: Callable[[], None] = lambda: None
+        self,
+        view: DataStore,
+        *,
+        limit: int = INLINE_LIMIT,
+        before_write: Callable[[], None] = lambda: None,
+        loads_at_once: int = 1,
     ) -> None:
         self._view = view
         self.limit = limit
         self._before_write = before_write
+        self._loads_at_once = loads_at_once
 
     def store(self, name: str, value: bytes) -> Payload:
         """`value` as a payload; a large one is written under a key that begins with `name` first."""
@@ -84,9 +92,25 @@ class Payloads:
             raise StoreCorruptError(f"The data store holds another value under {payload.ref!r} than was written there.")
         return value
 
+    def load_each(self, payloads: Mapping[str, Payload]) -> dict[str, bytes]:
+        """The values by the keys of `payloads`, in their order. Several that are stored are loaded at once. Raises what
+        `load` raises for the first that fails; no others are begun then."""
+        stored = [key for key, payload in payloads.items() if payload.ref is not None]
+        threads = min(len(stored), self._loads_at_once)
+        if threads < 2:
+            return {key: self.load(payload) for key, payload in payloads.items()}
+        with ThreadPoolExecutor(threads, "load") as pool:
+            loaded = dict(zip(stored, pool.map(self.load, [payloads[key] for key in stored]), strict=True))
+        return {key: loaded[key] if key in loaded else self.load(payload) for key, payload in payloads.items()}
+
     def limited(self, limit: int) -> Payloads:
         """The same values, with at most `limit` bytes held inline."""
-        return Payloads(self._view, limit=min(limit, self.limit), before_write=self._before_write)
+        return Payloads(
+            self._view,
+            limit=min(limit, self.limit),
+            before_write=self._before_write,
+            loads_at_once=self._loads_at_once,
+        )
 
 
 def size_of(payload: Payload) -> int:

@@ -119,20 +119,21 @@ class Work:
         if not _reads_branches(sources.body):
             return b""
         opened = load(entry(snapshot, sources.split.key), BranchesRecord, sources.split.key)
-        results, failed = {}, {}
+        results: dict[str, Payload] = {}
+        failed: dict[str, NodeError] = {}
         for option, _ in split.read_branches(opened, sources.split, snapshot.entries):
             key = sources.key(self.definition, self._frame(option))
             record = load(entry(snapshot, key), NodeRecord, key)
             if record.has_failed and record.failure is not None:
                 failed[option] = node_error(record.failure)
             elif sources.body.forward:
-                results[option] = self.payloads.load(record.result)
+                results[option] = record.result
         if isinstance(sources.body, graph.Foreach):
             self._check_failed(sources.body, failed, opened.count)
         self.context.failed_branches = failed
         if sources.body.aggregator is None or not sources.body.forward:
             return b""
-        return self._aggregated(sources.body.aggregator, results)
+        return self._aggregated(sources.body.aggregator, self.payloads.load_each(results))
 
     def _check_failed(self, body: graph.Foreach, failed: Mapping[str, NodeError], of: int) -> None:
         tolerated = body.tolerated if body.tolerated is not None else 0
@@ -158,29 +159,30 @@ class Work:
 
     def _gathered(self, snapshot: Snapshot, sources: plan.Predecessors) -> bytes:
         """The results of the nodes before, edge by edge, then joined."""
-        inputs = {source.id: self._forwarded(snapshot, sources, source) for source in sources.forwarding}
+        values = self.payloads.load_each(
+            {source.key: self._payload(snapshot, sources, source.key) for source in sources.forwarding}
+        )
+        inputs = {source.id: _forwarded(source.edge, values[source.key]) for source in sources.forwarding}
         self.context.node_input = inputs
         if sources.aggregator is not None:
             return self._aggregated(sources.aggregator, inputs)
         return next(iter(inputs.values()), b"")
 
-    def _forwarded(self, snapshot: Snapshot, sources: plan.Predecessors, source: plan.Predecessor) -> bytes:
+    def _payload(self, snapshot: Snapshot, sources: plan.Predecessors, key: str) -> Payload:
         if self.message.data is not None and self._brings(sources):
-            value = self.payloads.load(self.message.data)
-        else:
-            value = self._result(snapshot, source.key)
-        if source.edge.forwarder is None:
-            return value
-        what = f"Forwarder of edge {source.edge.source!r} to {source.edge.target!r}"
-        return call_user_code(source.edge.forwarder, value, what)
-
-    def _result(self, snapshot: Snapshot, key: str) -> bytes:
-        return self.payloads.load(load(entry(snapshot, key), NodeRecord, key).result)
+            return self.message.data
+        return load(entry(snapshot, key), NodeRecord, key).result
 
     def _aggregated(self, aggregator: graph.Callback, inputs: Mapping[str, bytes]) -> bytes:
         what = f"Aggregator of node {self.step.position.node!r}"
         with user_code():
             return encoded_result(aggregator, decode_each(inputs, results_type(aggregator), what), what)
+
+
+def _forwarded(edge: graph.Edge, value: bytes) -> bytes:
+    if edge.forwarder is None:
+        return value
+    return call_user_code(edge.forwarder, value, f"Forwarder of edge {edge.source!r} to {edge.target!r}")
 
 
 def _reads_branches(body: graph.Foreach | graph.Condition) -> bool:

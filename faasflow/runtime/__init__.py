@@ -50,6 +50,7 @@ __all__ = ["Handler", "SystemClock", "build_app", "build_engine", "definer", "lo
 
 logger = logging.getLogger(__name__)
 
+_LOADS_AT_ONCE = 8
 _SAME_WISH = 2.0
 _CLOCK_PATIENCE = 10.0  # for what the clock has begun
 _LAST_STEPS = 2.0  # to stop the clock and send what is buffered
@@ -210,6 +211,7 @@ def _parts(
         callback_allow=settings.callback_allow,
         default_method=settings.default_method,
         call_timeout=settings.call_timeout,
+        loads_at_once=_LOADS_AT_ONCE,
         repair_after=settings.repair_after,
         lease=settings.lease,
         retention=settings.retention,

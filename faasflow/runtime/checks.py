@@ -26,6 +26,7 @@ from faasflow.naming import IdMaker
 from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
 from faasflow.runtime import SystemClock
 from faasflow.runtime.timeouts import timeout_warnings
+from faasflow.stores.base import BaseStateStore
 from faasflow.tracing import find_fault
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ def _check_store(name: str, url: str, make: Callable[[], StateStore | DataStore]
     shown, setting = masked(url), name.replace(" ", "_")
     began = time.monotonic()
     try:
-        is_back = _round_trip(make())
+        with closing(make()) as store:
+            is_back = _round_trip(store)
+            risks = store.find_risks() if isinstance(store, BaseStateStore) else ()
     except (FaasflowError, ImportError) as error:
         hint = error.hint if isinstance(error, FaasflowError) else ""
         return Check(name, Verdict.BAD, f"{shown}: {without_tokens(str(error))}", hint or f"The setting is {setting}.")
@@ -137,21 +140,20 @@ def _check_store(name: str, url: str, make: Callable[[], StateStore | DataStore]
         return Check(name, Verdict.BAD, f"{shown} gave back another value than was written.", f"Set another {setting}.")
     if url == _MEMORY:
         return Check(name, Verdict.WARNING, "memory: is gone with the process.", f"Set {setting} to keep requests.")
+    if risks:
+        return Check(name, Verdict.WARNING, f"{shown}: {' '.join(risks)}")
     milliseconds = (time.monotonic() - began) * 1000
     return Check(name, Verdict.GOOD, f"{shown} keeps what is written ({milliseconds:.0f} ms)")
 
 
 def _round_trip(store: StateStore | DataStore) -> bool:
+    store.init()
+    view = store.configure(FLOW, IdMaker()())
     try:
-        store.init()
-        view = store.configure(FLOW, IdMaker()())
-        try:
-            view.set(_KEY, _VALUE)
-            return view.get(_KEY) == _VALUE
-        finally:
-            view.cleanup()
+        view.set(_KEY, _VALUE)
+        return view.get(_KEY) == _VALUE
     finally:
-        store.close()
+        view.cleanup()
 
 
 def _check_clock(settings: Settings) -> Iterator[Check]:

@@ -40,6 +40,10 @@ class BaseStateStore(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def find_risks(self) -> Sequence[str]:
+        """How its server is set up so that it may lose what it acknowledged, one sentence each."""
+        return ()
+
     def configure(self, flow: str, request_id: str) -> StateStore:
         return ScopedStateStore(self, request_prefix(flow, request_id))
 

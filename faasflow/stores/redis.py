@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +35,8 @@ except ImportError as exc:
 FORM = "'redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER][?password_file=PATH]'"
 
 _NAMES = ["{faasflow}:values", "{faasflow}:versions", "{faasflow}:keys"]
+_DURABLE = "Set appendonly to yes and appendfsync to always."
+_LATE_FSYNC = ("everysec", "no")
 _CONNECTIONS = 64
 _CLEARED_AT_ONCE = 1000
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError)
@@ -217,6 +219,16 @@ class RedisStateStore(BaseStateStore):
         while self._run(self._clear, [*_bounds(prefix), _CLEARED_AT_ONCE], repeatable=True) == _CLEARED_AT_ONCE:
             pass
 
+    def find_risks(self) -> Sequence[str]:
+        """What a crash of the server may lose. A server that does not let this user ask has none that are known."""
+        if self._info("persistence").get("aof_enabled", 1) == 0:
+            return [f"{self._server} has no append-only file: a crash loses all since its last snapshot. {_DURABLE}"]
+        if (fsync := self._setting("appendfsync")) in _LATE_FSYNC:
+            return [
+                f"{self._server} writes to disk late (appendfsync {fsync}): a crash loses the last second. {_DURABLE}"
+            ]
+        return []
+
     def close(self) -> None:
         self._client.close()
         self._client.connection_pool.disconnect()
@@ -233,13 +245,23 @@ class RedisStateStore(BaseStateStore):
             return script(keys=_NAMES, args=arguments)
 
     def _memory_policy(self) -> str:
+        return str(self._info("memory").get("maxmemory_policy", ""))
+
+    def _info(self, section: str) -> dict[str, Any]:
+        """What the server says of itself; nothing where this user may not ask."""
+        return self._asked(lambda: self._client.info(section))
+
+    def _setting(self, name: str) -> str:
+        return str(self._asked(lambda: self._client.config_get(name)).get(name, ""))
+
+    def _asked(self, ask: Callable[[], Any]) -> dict[str, Any]:
         try:
             with self._errors():
-                return str(self._client.info("memory").get("maxmemory_policy", ""))
+                return dict(ask())
         except StoreUnavailableError:
             raise
-        except StoreError:  # this user may not ask
-            return ""
+        except StoreError:  # this user may not ask, or the server does not know the question
+            return {}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -11,7 +11,10 @@ from pytest_httpserver import HTTPServer
 
 from faasflow.cli import main
 from tests.cli.support import Project, Terminal
+from tests.servers.fixtures import run_server
 from tests.support import free_port
+
+__all__ = ["run_server"]
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from faasflow.config import Settings
 from faasflow.local import Gateway, load_stack
 from faasflow.runtime import Handler, build_engine
 from faasflow.testing import FakeClock, InProcessTransport
+from tests.servers.fixtures import Run
+from tests.servers.redis import RedisServer
 from tests.support import free_port
 
 ROOT = str(Path(__file__).parents[2])
@@ -134,6 +136,18 @@ def test_what_may_be_meant_so_is_a_warning(
 
     assert said.returncode == 0
     assert warning.startswith(line)
+
+
+def test_a_redis_that_may_lose_what_it_acknowledged_is_a_warning(
+    tmp_path: Path, environ: dict[str, str], run_server: Run[RedisServer]
+) -> None:
+    server = run_server(RedisServer(tmp_path / "redis"))
+    said = doctor(tmp_path, **environ | {"state_store": server.url})
+    [warning] = [found for found in checks(said) if found.startswith("!")]
+
+    assert said.returncode == 0
+    assert warning.startswith(f"! state store: {server.url}: Redis at ")
+    assert warning.endswith("Set appendonly to yes and appendfsync to always.")
 
 
 def test_a_clock_that_stands_still_is_told_with_the_way_out(tmp_path: Path, environ: dict[str, str]) -> None:

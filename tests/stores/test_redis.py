@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,47 @@ def test_a_server_that_drops_keys_is_refused(tmp_path: Path, run_server: Run[Red
     with pytest.raises(ConfigError, match="'allkeys-lru'") as caught:
         RedisStateStore.from_url(server.url).init()
     assert "noeviction" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("durable", "options", "risks"),
+    [
+        (
+            False,
+            {},
+            [r"Redis at .* has no append-only file: a crash loses all since its last snapshot. Set appendonly"],
+        ),
+        (
+            True,
+            {"appendfsync": "everysec"},
+            [r"Redis at .* writes to disk late \(appendfsync everysec\): a crash loses"],
+        ),
+        (True, {}, []),
+    ],
+)
+def test_what_a_crash_of_the_server_may_lose_is_named(
+    tmp_path: Path, run_server: Run[RedisServer], durable: bool, options: dict[str, str], risks: list[str]
+) -> None:
+    server = run_server(RedisServer(tmp_path, durable=durable, options=options))
+    with closing(RedisStateStore.from_url(server.url)) as store:
+        found = store.find_risks()
+
+    assert len(found) == len(risks)
+    assert all(re.match(risk, sentence) for risk, sentence in zip(risks, found, strict=True))
+
+
+def test_a_server_that_does_not_say_how_it_is_set_has_no_known_risk(
+    tmp_path: Path, run_server: Run[RedisServer]
+) -> None:
+    server = run_server(RedisServer(tmp_path))
+    with redis.Redis.from_url(server.url) as client:
+        client.acl_setuser(
+            "guest", enabled=True, nopass=True, commands=["+@all", "-info", "-config"], keys=["{faasflow}:*"]
+        )
+    with closing(RedisStateStore.from_url(server.url.replace("//", "//guest:x@"))) as store:
+        store.init()
+
+        assert store.find_risks() == []
 
 
 def test_a_server_that_is_full_writes_nothing(tmp_path: Path, run_server: Run[RedisServer]) -> None:
