@@ -418,10 +418,12 @@ class Exploration:
 
     def _of_worker(self, world: World, slot: int) -> Iterator[tuple[str, Action]]:
         yield f"step{slot}", lambda: self._step(world, slot)
-        if not world.left[_CRASHES]:
+        progress = self._progress[world.workers[slot]]
+        # The message of a start that crashed is sent by the clock, not by the start that comes again.
+        is_left_to_nobody = progress.task.kind == "start" and not self.variant.has_clock
+        if not world.left[_CRASHES] or is_left_to_nobody:
             return
         yield f"crash{slot}", lambda: self._crash(world, slot)
-        progress = self._progress[world.workers[slot]]
         if self.budget.losses and progress.task.kind == "deliver":
             yield f"lose{slot}", lambda: self._crash(world, slot, is_lost=True)
         # A worker that has nothing more to ask is done at once; it may also crash right before it says so.

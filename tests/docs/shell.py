@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.support import wait_until
 
-LIMIT = 90.0
+LIMIT = 200.0
 GRACE = 20.0
 _MARK = "end-of-command"
 
