@@ -12,6 +12,15 @@ from faasflow.cli.console import paint, show
 from faasflow.cli.options import stack_option
 
 
+def _host_names(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    from faasflow.local.browsers import is_host_name
+
+    for name in names:
+        if not is_host_name(name):
+            raise click.BadParameter(f"{name!r} is not a host name. Leave out the scheme, port and path.")
+    return names
+
+
 @click.command(short_help="Serve the functions of a stack on this machine.")
 @stack_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of 127.0.0.1 (default: 8080; 0: any).")
@@ -24,7 +33,22 @@ from faasflow.cli.options import stack_option
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=8, help="Asynchronous calls delivered at a time (default: 8)."
 )
-def up(stack: Path | None, port: int, state_dir: Path | None, reload: bool, workers: int) -> None:
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    callback=_host_names,
+    help="Another host name of the gateway, or of pages that may call it; may be given again.",
+)
+def up(
+    stack: Path | None,
+    port: int,
+    state_dir: Path | None,
+    reload: bool,
+    workers: int,
+    allow_hosts: tuple[str, ...],
+) -> None:
     """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C.
 
     What was taken into the queue and is not done is done after the next start. A second Ctrl-C ends at once.
@@ -38,7 +62,15 @@ def up(stack: Path | None, port: int, state_dir: Path | None, reload: bool, work
     from faasflow.local import up as serve
 
     file = stack or stack_file(Path()) or Path()
-    serve(file, port=port, state_dir=state_dir, reload=reload, workers=workers, say=_say)
+    serve(
+        file,
+        port=port,
+        state_dir=state_dir,
+        reload=reload,
+        workers=workers,
+        allow_hosts=allow_hosts,
+        say=_say,
+    )
 
 
 def _say(line: str) -> None:

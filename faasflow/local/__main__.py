@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--state-dir")
     parser.add_argument("--reload", action="store_true", help="restart a function when its files change")
     parser.add_argument("--workers", type=int, default=8, help="asynchronous calls delivered at a time")
+    parser.add_argument("--allow-host", action="append", default=[], help="another host name of this gateway")
     options = parser.parse_args()
     try:
         up(
@@ -24,6 +25,7 @@ def main() -> int:
             state_dir=options.state_dir,
             reload=options.reload,
             workers=options.workers,
+            allow_hosts=options.allow_host,
             say=lambda line: print(line, flush=True),
         )
     except GatewayError as error:

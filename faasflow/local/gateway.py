@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from faasflow.codec import build_decoders
 from faasflow.errors import GatewayError
 from faasflow.local.api import create_api
+from faasflow.local.browsers import BrowserGuard
 from faasflow.local.client import Client
 from faasflow.local.delivery import Delivery
 from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
@@ -35,6 +36,7 @@ class Gateway:
 
     Making one takes the state folder and the port (0 picks a free one); `start` serves. `on_line(name, text)` is told
     every line that a function writes. `timeout` bounds a call in seconds, unless the function has an `exec_timeout`.
+    Requests must name an address, localhost, `host` or one of `allow_hosts`, and so must the pages that send them.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Gateway:
         reload: bool = False,
         timeout: float = 60.0,
         body_limit: int = BODY_LIMIT,
+        allow_hosts: Collection[str] = (),
         on_line: Callable[[str, str], None] = lambda name, text: None,
     ) -> None:
         specs = stack.functions if stack is not None else {}
@@ -67,7 +70,8 @@ class Gateway:
             self._queue = Queue(self._state.queue)
             undo.callback(self._queue.close)
             self._proxy = Proxy(self._router, self._queue, body_limit=body_limit)
-            self._server = GatewayServer(self._answer, host=host, port=port, threads=THREADS)
+            guarded = BrowserGuard(self._answer, own=host, names=allow_hosts)
+            self._server = GatewayServer(guarded, host=host, port=port, threads=THREADS)
             undo.pop_all()
         self._supervisor = Supervisor(specs.values(), environment=self._environment, on_line=on_line)
         for function in self._supervisor.functions.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -23,13 +23,15 @@ def up(
     state_dir: Path | str | None = None,
     reload: bool = False,
     workers: int = 8,
+    allow_hosts: Collection[str] = (),
     grace: float = GRACE,
     say: Callable[[str], None] = print,
 ) -> None:
     """Host the functions of a stack file until SIGINT or SIGTERM; a second signal ends at once.
 
     `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
-    folder is `.faasflow` beside the stack file unless another is given. `GatewayError` if the gateway cannot start; a
+    folder is `.faasflow` beside the stack file unless another is given. `allow_hosts` are names, besides localhost, by
+    which browsers may reach it. `GatewayError` if the gateway cannot start; a
     function that does not start is said, and tried again when it is called or changed. To be called in the main
     thread."""
     stack = load_stack(stack_path)
@@ -42,6 +44,7 @@ def up(
         state_dir=folder,
         reload=reload,
         workers=workers,
+        allow_hosts=allow_hosts,
         on_line=lambda name, text: say(f"[{name}] {text}"),
     )
     ended = _end_on_signals(gateway)

@@ -72,16 +72,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _serve_flow(options: argparse.Namespace) -> None:
     from faasflow import runtime
+    from faasflow.local.browsers import FunctionGuard
 
-    runtime.serve(options.handler, name=options.name, port=options.port)
+    runtime.serve(options.handler, name=options.name, port=options.port, guard=FunctionGuard)
 
 
 def _serve_plain(options: argparse.Namespace) -> None:
     # Before the handler's folder joins the import path: a helper may bear the name of a module the server needs.
     from faasflow.http.server import Server
+    from faasflow.local.browsers import FunctionGuard
     from faasflow.local.styles import create_app
 
-    app = create_app(load_handle(options.handler), style=options.style)
+    app = FunctionGuard(create_app(load_handle(options.handler), style=options.style))
     server = Server(app, host="127.0.0.1", port=options.port, threads=THREADS)
     _drain_on_term(server)
     server.run()

@@ -139,22 +139,28 @@ def build_app(
     return app if settings.flow else ByHost(app, lambda name: app_of(Engine(replace(parts, flow=name))))
 
 
-def serve(handler: Path, *, name: str = "", port: int | None = None) -> None:
+def serve(
+    handler: Path,
+    *,
+    name: str = "",
+    port: int | None = None,
+    guard: Callable[[WSGIApplication], WSGIApplication] = lambda app: app,
+) -> None:
     """Serve the flow of a handler until SIGTERM or SIGINT, answer what is in flight, and return; in the main thread.
 
-    `name` and `port` go before the environment's. A mistake that can be found before the first request is told in one
-    line on standard error, behind the traceback of the handler's own exception, and ends the process with 1: in plain
-    text, whatever form the log has.
+    `name` and `port` go before the environment's. `guard` wraps the application, to see every request first. A mistake
+    that can be found before the first request is told in one line on standard error, behind the traceback of the
+    handler's own exception, and ends the process with 1: in plain text, whatever form the log has.
     """
     try:
         settings = Settings.from_environment(flow=name, port=port)
         with logs.configured(settings.log_level, settings.log_format):
-            _serve(handler, settings)
+            _serve(handler, settings, guard)
     except FaasflowError as error:
         _refuse(error)
 
 
-def _serve(handler: Path, settings: Settings) -> None:
+def _serve(handler: Path, settings: Settings, guard: Callable[[WSGIApplication], WSGIApplication]) -> None:
     from faasflow.engine.beside import Pool
     from faasflow.http.app import LONGEST_MESSAGE
     from faasflow.http.server import Server
@@ -163,7 +169,7 @@ def _serve(handler: Path, settings: Settings) -> None:
     loaded = load_handler(handler)
     ticker = Ticker(interval=settings.tick_interval, clock=SystemClock())
     events, workers = event_handlers(loaded, settings), Pool()
-    app = build_app(loaded, settings, ticker=ticker, workers=workers, events=events)
+    app = guard(build_app(loaded, settings, ticker=ticker, workers=workers, events=events))
     # One half works while the other half may wait for results.
     server = Server(
         app,

@@ -112,3 +112,17 @@ def test_a_port_in_use_is_told_with_a_way_out(
 
     assert second.returncode == 1
     assert b"Address already in use. Choose another with --port." in second.stderr
+
+
+def test_other_names_of_the_gateway_are_allowed_by_name(
+    project: Project, up: Callable[..., tuple[str, subprocess.Popen[bytes]]]
+) -> None:
+    project.flow("echo", ECHO)
+    url, _ = up("--allow-host", "flows.test", "--allow-host", "jobs.test")
+    statuses = [requests.get(url, headers={"Host": f"{name}.test"}).status_code for name in ("flows", "jobs", "evil")]
+
+    refused = project.run("up", "--allow-host", "http://flows.test")
+
+    assert statuses == [200, 200, 421]
+    assert refused.returncode == 2
+    assert b"'http://flows.test' is not a host name." in refused.stderr
