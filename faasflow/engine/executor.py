@@ -188,7 +188,7 @@ class Executor:
             raise TryAgainError(f"Another delivery of {str(work.step)!r} was faster.")
         try:
             with self._parts.leases.working(running):
-                return self._outcome(work, request, snapshot, stood)
+                return self._outcome(work, request, snapshot)
         except TryAgainError:
             self._parts.leases.release(running)
             raise
@@ -196,8 +196,8 @@ class Executor:
     def _may_be_doubled(self, work: Work, request: StoredRequest) -> bool:
         """Whether the step may have been forwarded twice, so that both messages may come within the moment before a
         lease appears by itself."""
-        if request.version is None or self._parts.lease_after == float("inf") or work.node.at_most_once:
-            return False  # for a node that may run at most once, a lease means that it was started
+        if request.version is None or self._parts.lease_after == float("inf"):
+            return False
         put = work.message.put or work.started  # what a start runs at once was never put into the queue
         return work.message.is_again or work.started - put > self._parts.repair_after / 2
 
@@ -206,7 +206,7 @@ class Executor:
         started = work.started if request.version is not None else float("inf")
         return Running(work.ledger, request, work.step.lease, work.message.attempt, started)
 
-    def _outcome(self, work: Work, request: StoredRequest, snapshot: Snapshot, stood: bool) -> Callable[[], None]:
+    def _outcome(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> Callable[[], None]:
         """Do the step's work; what is given back records it."""
         self._begin(work, request)
         self._check_definition(work, request)
@@ -216,7 +216,7 @@ class Executor:
             record, branches = self._split(work, snapshot)
             self._check_time(work)
             return lambda: self._settlement.open(work, request, record, branches)
-        data = work.joined(snapshot) if work.step.phase is Phase.JOIN else self._node(work, request, snapshot, stood)
+        data = work.joined(snapshot) if work.step.phase is Phase.JOIN else self._node(work, request, snapshot)
         self._check_time(work)
         result = work.payloads.store(f"result/{work.step.position.path}", data)
         return lambda: self._settlement.finish(work, request, result)
@@ -257,28 +257,38 @@ class Executor:
         except Exception as error:
             logger.warning("Request %s: the end of %s by timeout was not recorded: %s", *_names(work), error)
 
-    def _node(self, work: Work, request: StoredRequest, snapshot: Snapshot, stood: bool) -> bytes:
+    def _node(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> bytes:
+        self._check_start(work, snapshot)
         last = work.attempts.last
         if last is not None and last.scope is not None:
             first, data = last.scope, work.payloads.load(last.data)
         else:
             first, data = 0, work.input(snapshot)
         if work.node.at_most_once:
-            self._start_once(work, request, stood)
+            self._start_once(work, request)
         return operations.run(work.node, data, self._caller(work), first=first)
 
     def _check_time(self, work: Work) -> None:
         if self._left(work) <= 0:
             raise operations.too_late(work.node)
 
-    def _start_once(self, work: Work, request: StoredRequest, stood: bool) -> None:
-        if stood:
+    def _check_start(self, work: Work, snapshot: Snapshot) -> None:
+        """Fail what may run at most once and was started before."""
+        assert work.running is not None
+        if work.step.start in snapshot.entries:
+            work.running.start = work.step.start
             raise LostStartError(
                 f"Node {work.node.id!r} was started before, and may run at most once; what became of it is not known.",
                 hint="Find out what it did, then retry the request, or give it a result another way.",
             )
+
+    def _start_once(self, work: Work, request: StoredRequest) -> None:
+        """Record the start of what may run at most once: at the last moment before it, since what fails or dies while
+        its input is loaded was not started."""
+        if request.version is None:
+            return
         assert work.running is not None
-        if request.version is not None and not self._parts.leases.take(work.running):
+        if not self._parts.leases.start_once(work.running, work.step.start, work.step.outcome):
             raise TryAgainError(f"The start of {str(work.step)!r} could not be recorded.")
 
     def _caller(self, work: Work) -> Caller:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from faasflow.engine.ledger import Ledger, StoredRequest
-from faasflow.engine.records import LeaseRecord, dump, load
+from faasflow.engine.records import LeaseRecord, StartRecord, dump, load
 from faasflow.errors import FaasflowError, TryAgainError
 from faasflow.ports import Clock
 
@@ -28,8 +28,8 @@ _IDLE = 10.0
 @dataclass(slots=True)
 class Running:
     """A step that is being worked on here. `request` is as it was last read, if it was. `held` is the lease as it
-    stands in the ledger, `None` before there is one. `expire` is called once, when the step has not ended by
-    `deadline`."""
+    stands in the ledger, `None` before there is one, and `start` the key of the record of a start that may be the only
+    one. `expire` is called once, when the step has not ended by `deadline`."""
 
     ledger: Ledger
     request: StoredRequest | None
@@ -40,6 +40,7 @@ class Running:
     expire: Callable[[], None] | None = None
     owner: str = field(default_factory=lambda: secrets.token_hex(6))
     held: bytes | None = None
+    start: str = ""
     renewed: float = 0.0
     is_over: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,6 +85,22 @@ class Leases:
         if taken:
             running.held, running.renewed = fresh, self._clock.now()
         return taken
+
+    def start_once(self, running: Running, key: str, outcome: str) -> bool:
+        """Record under `key` that the step is started, together with its lease if it has none; False if somebody was
+        faster, also with its `outcome`, or the request has changed."""
+        assert running.request is not None
+        with running.lock:  # the lease may be just being written
+            now, fresh = self._clock.now(), self._fresh(running)
+            create = {key: dump(StartRecord(running.owner, now))}
+            if running.held is None:
+                create[running.key] = fresh
+            if not running.ledger.commit(running.request, create=create, absent=[outcome]).is_done:
+                return False
+            if running.held is None:
+                running.held, running.renewed = fresh, now
+            running.start = key
+            return True
 
     def release(self, running: Running) -> None:
         """End a lease without an outcome, so that the step may be done by the next delivery."""

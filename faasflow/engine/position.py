@@ -104,6 +104,11 @@ class Step:
         return f"lease/{self.key}"
 
     @property
+    def start(self) -> str:
+        """The key under which the only start of a step is recorded that may run at most once."""
+        return f"start/{self.key}"
+
+    @property
     def override(self) -> str:
         """The key of the input that the step was given when it was retried."""
         return f"override/{self.key}"

@@ -146,6 +146,13 @@ class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
 
 
+class StartRecord(msgspec.Struct, frozen=True):
+    """Says that `owner` called what a step does that may run at most once."""
+
+    owner: str
+    started: float
+
+
 class BranchesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The branches that a dynamic node opened: `count` of them, each a key with its input. A condition's branches share
     `input`. Many branches stand in records of their own, `chunk` to each, whose keys begin with `run`."""

@@ -11,8 +11,8 @@ from faasflow.engine import joins, plan
 from faasflow.engine.position import Frame, FrameKind, Phase, Position, Step
 from faasflow.naming import escape
 
-_FAMILIES: tuple[str, ...] = ("attempt/node/", "attempt/branches/", "lease/node/", "lease/branches/", "override/node/")
-_FAMILIES += ("override/branches/", "parked/node/", "parked/branches/", "node/", "branches/")
+_FAMILIES: tuple[str, ...] = ("attempt/node/", "attempt/branches/", "lease/node/", "lease/branches/", "start/node/")
+_FAMILIES += ("override/node/", "override/branches/", "parked/node/", "parked/branches/", "node/", "branches/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,10 @@ class Work:
     @property
     def leased(self) -> list[str]:
         """The keys that go when the step's outcome is recorded."""
-        return [self.step.lease] if self.running is not None and self.running.held is not None else []
+        if self.running is None:
+            return []
+        leased = [self.step.lease] if self.running.held is not None else []
+        return [*leased, self.running.start] if self.running.start else leased
 
     def own(self) -> tuple[list[str], list[str]]:
         """The keys and prefixes of what is recorded of the step itself."""
@@ -83,6 +86,8 @@ class Work:
     def needs(self) -> tuple[list[str], list[str]]:
         """The keys and prefixes that the step's own record and its input are read from."""
         keys, prefixes = self.own()
+        if self.node.at_most_once:
+            keys.append(self.step.start)
         match plan.inputs(self.definition, self.step):
             case plan.RequestInput() if self.message.data is None:
                 keys.append(INPUT)

@@ -70,14 +70,15 @@ class Expected:
     """What a request must come to, computed without the engine.
 
     `calls` has the bodies (SHA-256) of the calls by step and operation; `results` the results (SHA-256) by the key of
-    their record; `needs` the keys of the records that must be there before a step starts. `may_fail` allows an end that
-    is not FINISHED.
+    their record; `needs` the keys of the records that must be there before a step starts; `once` the steps that may
+    run at most once whatever strikes. `may_fail` allows an end that is not FINISHED.
     """
 
     result: bytes | None = None
     calls: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     results: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    once: frozenset[str] = frozenset()
     may_fail: bool = False
 
 
@@ -402,11 +403,14 @@ class Monitor:
         if not identity[0]:  # neither step nor key is known
             return
         count = request.calls[identity] = request.calls.get(identity, 0) + 1
-        faults = self._faults + request.faults
+        faults = 0 if self._is_once(event) else self._faults + request.faults
         allowed = self._usual(event) * (1 + faults)
         if count > allowed:
             text = f"{what} {count} times in attempt {event.attempt}; {faults} faults explain {allowed}"
             yield Violation("I6", event.request, text, (number,))
+
+    def _is_once(self, event: Called) -> bool:
+        return event.request in self._expected and event.step in self._expected[event.request].once
 
     def _usual(self, event: Called) -> int:
         """How often the call is made without faults: more than once where a node names a function several times."""
@@ -599,7 +603,7 @@ def _is_closing(delivery: _Delivery, event: Called | Forwarded) -> bool:
 def _may_follow_end(key: str) -> bool:
     """Whether a key may be written after the end: by what runs after it (no other name has a `$`), or by who was still
     at work. Arrivals, leases and values that a handler stores decide nothing once the request has ended."""
-    return "$" in key or key.partition("/")[0] in ("arrived", "lease", "data", "incarnation")
+    return "$" in key or key.partition("/")[0] in ("arrived", "lease", "start", "data", "incarnation")
 
 
 def _set(keys: dict[str, int], key: str, value: bytes | None, number: int) -> None:

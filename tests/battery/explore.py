@@ -901,6 +901,7 @@ BOUNDED: Sequence[Plan] = [
     ("chain", Budget(crashes=1, drops=1)),
     ("chain", Budget(crashes=1, stops=1)),
     ("closing", Budget(doubles=1, stops=1)),
+    ("once", Budget(doubles=1, drops=1)),
     ("closing", Budget(crashes=1)),
     ("retried", Budget(doubles=1, drops=1, pace=20)),
     ("retried", Budget(pauses=1, stops=1, pace=20)),

@@ -93,6 +93,14 @@ def retried(flow: Any, context: Any) -> None:
     dag.edge("a", "b")
 
 
+def once(flow: Any, context: Any) -> None:
+    """a, which may run at most once → b"""
+    dag = flow.dag()
+    dag.node("a", at_most_once=True).apply("a")
+    dag.node("b").apply("b")
+    dag.edge("a", "b")
+
+
 FLOWS: Mapping[str, Callable[[Any, Any], None]] = {
     "chain": chain,
     "diamond": diamond,
@@ -100,6 +108,7 @@ FLOWS: Mapping[str, Callable[[Any, Any], None]] = {
     "condition": condition,
     "closing": closing,
     "retried": retried,
+    "once": once,
 }
 
 
@@ -110,7 +119,9 @@ def evaluate(
     walk = _Evaluation(functions)
     result = walk.dag(definition.root, (), body, ())
     calls = {identity: tuple(bodies) for identity, bodies in walk.calls.items()}
-    return Expected(result=result, calls=calls, results=walk.results, needs=walk.needs, may_fail=may_fail)
+    return Expected(
+        result=result, calls=calls, results=walk.results, needs=walk.needs, once=frozenset(walk.once), may_fail=may_fail
+    )
 
 
 @dataclass
@@ -119,6 +130,7 @@ class _Evaluation:
     calls: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    once: set[str] = field(default_factory=set)
 
     def dag(self, dag: graph.Dag, frames: tuple[Frame, ...], data: bytes, needs: tuple[str, ...]) -> bytes:
         found: dict[str, bytes] = {}
@@ -148,6 +160,8 @@ class _Evaluation:
                 return self._dynamic(node, node.body, position, data, needs)
         step = Step(position, Phase.NODE).key
         self.needs[step] = needs
+        if node.at_most_once:
+            self.once.add(step)
         for operation in node.operations:
             data = self._operation(operation, step, data)
         self.results[step] = sha(data)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from faasflow import graph
-from faasflow.engine import joins, operations
+from faasflow.engine import joins, operations, plan
 from faasflow.engine.context import Context
 from faasflow.engine.engine import Engine
 from faasflow.engine.executor import Executor
@@ -20,9 +20,11 @@ from faasflow.engine.following import Following
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
+from faasflow.engine.payload import EMPTY, Payload
 from faasflow.engine.plan import Target
 from faasflow.engine.removal import Removal
 from faasflow.engine.work import Work
+from faasflow.errors import TryAgainError
 from faasflow.ports import Check, Create, Op, Outcome, Put, Version
 from faasflow.stores.base import conflicts_of
 from faasflow.testing.wrappers import StateStoreWrapper
@@ -70,8 +72,8 @@ class CountedArrivals(StateStoreWrapper):
 class TrustingWork(Work):
     """A join that trusts the count: what is not recorded is taken for empty."""
 
-    def _result(self, snapshot: Snapshot, key: str) -> bytes:
-        return super()._result(snapshot, key) if key in snapshot.entries else b""
+    def _payload(self, snapshot: Snapshot, sources: plan.Predecessors, key: str) -> Payload:
+        return super()._payload(snapshot, sources, key) if key in snapshot.entries else EMPTY
 
 
 class CountingFollowing(Following):
@@ -105,11 +107,20 @@ class HastyExecutor(Executor):
 class DeletingExecutor(Executor):
     """Deletes the value that a node works on before the node runs."""
 
-    def _node(self, work: Work, request: StoredRequest, snapshot: Snapshot, stood: bool) -> bytes:
+    def _node(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> bytes:
         data = work.input(snapshot)
         if work.message.data is not None and work.message.data.ref is not None:
             work.payloads._view.delete(work.message.data.ref)
         return operations.run(work.node, data, self._caller(work))
+
+
+class HastyStartExecutor(Executor):
+    """Records that a node starts that may run at most once, whatever outcome it has by then."""
+
+    def _start_once(self, work: Work, request: StoredRequest) -> None:
+        assert work.running is not None
+        if not self._parts.leases.start_once(work.running, work.step.start, "nothing"):
+            raise TryAgainError("Another delivery was faster.")
 
 
 class ForwardingExecutor(Executor):
@@ -197,6 +208,12 @@ MUTANTS: Mapping[str, Mutant] = {
         flow="chain",
         budget=Budget(crashes=1),
         breaks=frozenset({"I1"}),
+    ),
+    "a start that looks for no outcome": Mutant(
+        variant=Variant(engine=with_executor(HastyStartExecutor)),
+        flow="once",
+        budget=Budget(doubles=1),
+        breaks=frozenset({"I6"}),
     ),
     "messages without an incarnation": Mutant(
         variant=Variant(engine=with_executor(ForgetfulExecutor)),

@@ -35,6 +35,17 @@ def test_payloads_in_the_data_store_of_an_id_that_is_used_again_are_explored_too
         assert report.is_complete
 
 
+def test_what_may_run_at_most_once_never_runs_twice_whenever_a_worker_dies() -> None:
+    exploration = Exploration("once", Budget())
+    expected = evaluate(exploration.definition, INPUT, may_fail=True)
+
+    for budget in (Budget(crashes=1), Budget(doubles=1, pauses=1)):
+        report = explore("once", budget, expected=expected)
+
+        assert report.violations == [], str(report)
+        assert report.is_complete
+
+
 def test_every_budget_leads_to_more_states_than_none() -> None:
     nothing = explore("chain", Budget()).states
     each = [Budget(**{name: 1}) for name in ("doubles", "drops", "crashes", "early", "pauses", "stops", "removals")]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 
 from faasflow.engine.engine import Engine
 from faasflow.engine.parts import Parts
-from faasflow.errors import TryAgainError
+from faasflow.errors import StoreUnavailableError, TryAgainError
+from faasflow.ports import DataStore, Forward
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing import FakeClock, InProcessTransport, OutgoingCall, RequestState, Response
+from faasflow.testing.faults import FlakyDataStore, Operation
 
 
 class Killed(BaseException):
@@ -21,9 +25,11 @@ class Killed(BaseException):
 class Fleet:
     """Two processes that serve one flow: `first` and `second`, with a queue and stores in common."""
 
-    def __init__(self, define) -> None:
+    def __init__(self, define, *, data: DataStore | None = None, inline_limit: int = 32 * 1024) -> None:
         self.clock, self.transport = FakeClock(), InProcessTransport()
-        self._shared = (definer(define), MemoryStateStore(), MemoryDataStore())
+        self.state = MemoryStateStore()
+        self._shared = (definer(define), self.state, data or MemoryDataStore())
+        self._inline_limit = inline_limit
         self.first, self.second = self._engine(), self._engine()
 
     def _engine(self) -> Engine:
@@ -37,6 +43,7 @@ class Fleet:
             transport=self.transport,
             clock=self.clock,
             lease_after=1.5,
+            inline_limit=self._inline_limit,
         )
         parts.leases._wake = lambda: None  # type: ignore[method-assign]
         return Engine(parts)
@@ -189,3 +196,127 @@ def test_the_clock_ends_what_waits_for_a_lost_start() -> None:
 
     assert fleet.second.state("r") is RequestState.FAILED
     assert len(fleet.transport.calls) == 1
+
+
+@dataclass
+class Loading:
+    """A data store that does something while a value is loaded."""
+
+    meanwhile: list[Callable[[], bool]] = field(default_factory=list)
+
+    def before(self, operation: Operation) -> bool:
+        """Whether the operation fails."""
+        return operation.name == "get" and bool(self.meanwhile) and self.meanwhile.pop(0)()
+
+
+def paying(loading: Loading) -> tuple[Fleet, Forward]:
+    """A request whose node `a` may run at most once and has its input in the data store, and the message for it."""
+    data = FlakyDataStore(MemoryDataStore(), before=loading.before)
+    fleet = Fleet(calling(at_most_once=True), data=data, inline_limit=0)
+    fleet.transport.answer("fn", lambda call: Response(200, {}, b"paid"))
+    fleet.first.start(b"x", request_id="r")
+    return fleet, fleet.transport.pending.popleft()
+
+
+def test_what_may_run_at_most_once_has_not_started_while_its_input_is_loaded() -> None:
+    loading = Loading()
+    fleet, message = paying(loading)
+
+    def slow() -> bool:
+        seconds(fleet, 40, message)
+        return False
+
+    loading.meanwhile.append(slow)
+    fleet.first.deliver(message.request_id, message.body)
+    fleet.settle(fleet.second)
+
+    assert fleet.second.answer("r").body == b"paid"
+    assert len(fleet.transport.calls) == 1
+
+
+def test_what_may_run_at_most_once_is_run_after_a_store_failed_while_its_input_was_loaded() -> None:
+    loading = Loading()
+    fleet, message = paying(loading)
+
+    def fails() -> bool:
+        seconds(fleet, 5, message)
+        return True
+
+    loading.meanwhile += [fails, fails]
+    for _ in range(2):
+        with pytest.raises(StoreUnavailableError):
+            fleet.first.deliver(message.request_id, message.body)
+        fleet.clock.advance(21)
+    fleet.first.deliver(message.request_id, message.body)
+    fleet.settle(fleet.second)
+
+    assert fleet.second.answer("r").body == b"paid"
+    assert len(fleet.transport.calls) == 1
+
+
+def test_what_may_run_at_most_once_is_run_after_a_process_died_while_its_input_was_loaded() -> None:
+    loading = Loading()
+    fleet, message = paying(loading)
+
+    def dies() -> bool:
+        seconds(fleet, 5, message)
+        raise Killed
+
+    loading.meanwhile.append(dies)
+    with contextlib.suppress(Killed):
+        fleet.first.deliver(message.request_id, message.body)
+    fleet.settle(fleet.second)
+
+    assert fleet.second.answer("r").body == b"paid"
+    assert len(fleet.transport.calls) == 1
+
+
+def test_a_retry_is_a_decision_to_run_again_what_may_run_at_most_once() -> None:
+    fleet, message = paying(Loading())
+    answers: list[Response | BaseException] = [Killed(), Response(200, {}, b"paid")]
+
+    def dies_at_first(call: OutgoingCall) -> Response:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    fleet.transport.answer("fn", dies_at_first)
+    with contextlib.suppress(Killed):
+        fleet.first.deliver(message.request_id, message.body)
+    fleet.settle(fleet.second)
+    failure = fleet.second.answer("r").failure
+    fleet.second.retry("r")
+    fleet.settle(fleet.second)
+
+    assert failure is not None
+    assert failure.error_type == "LostStartError"
+    assert fleet.second.answer("r").body == b"paid"
+
+
+def test_of_two_deliveries_that_load_their_input_together_one_starts_what_may_run_at_most_once() -> None:
+    loading = Loading()
+    fleet, message = paying(loading)
+    refused: list[str] = []
+
+    def meets() -> bool:
+        fleet.second.deliver(message.request_id, message.body)
+        return False
+
+    loading.meanwhile.append(meets)
+    try:
+        fleet.first.deliver(message.request_id, message.body)
+    except TryAgainError as error:
+        refused.append(str(error))
+    fleet.settle(fleet.second)
+
+    assert fleet.second.answer("r").body == b"paid"
+    assert len(fleet.transport.calls) == 1
+    assert refused == ["The start of 'a' could not be recorded."]
+
+
+def test_nothing_is_left_of_a_start_once_its_outcome_is_recorded() -> None:
+    fleet, message = paying(Loading())
+    fleet.first.deliver(message.request_id, message.body)
+
+    assert not [key for key in fleet.state.keys("faasflow/flow/r/") if "/start/" in key or "/lease/" in key]
