@@ -4,6 +4,8 @@ out.
 
 from __future__ import annotations
 
+import os
+
 
 class FaasflowError(Exception):
     """The root of all errors of this package."""
@@ -196,3 +198,18 @@ class NodeError(FaasflowError):
         self.node = node
         self.operation = operation
         self.error_type = error_type
+
+
+def variable_hint(error: BaseException) -> str:
+    """How to set the variable, for the `KeyError` of `os.environ[…]`; empty for any other error."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    reads = type(os.environ).__getitem__.__code__
+    if not isinstance(error, KeyError) or frames is None or frames.tb_frame.f_code is not reads:
+        return ""
+    name = error.args[0] if error.args else ""
+    return (
+        f"The environment variable {name!r} is not set. Set it under `environment` of the function in the stack file, "
+        f"or for one run with `faasflow run -e {name}=VALUE`."
+    )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
+from faasflow.cli.echo import Echo
 from faasflow.cli.inspection import Inspection, Inspector
 from faasflow.cli.progress import Progress
 from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, story_of, story_path
@@ -20,6 +22,7 @@ from faasflow.cli.target import Target
 from faasflow.cli.tracebacks import own_frames
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import FaasflowError
+from faasflow.naming import IdMaker
 
 _TICK = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
@@ -44,23 +47,40 @@ class Outcome:
         return bool(self.story["state"] == RequestState.FINISHED)
 
 
-def execute(
-    target: Target, body: bytes, *, query: str, request_id: str, timeout: float, state_dir: Path | None
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a request is run: with this `query` and `request_id` (one is made if it is empty), for at most `timeout`
+    seconds, in a state folder of its own if none is given. `again` is the command that runs it again, to be told who
+    interrupts it. What functions log is shown from `level` on; with `is_quiet` nothing is."""
+
+    query: str
+    request_id: str
+    timeout: float
+    state_dir: Path | None
+    again: Sequence[str]
+    level: str
+    is_quiet: bool
+
+
+def execute(target: Target, body: bytes, wishes: Wishes) -> Outcome:
     """Run one request to its end; nothing that was started for it is left. `RunError` if it cannot start or does not
-    end within `timeout` seconds."""
-    until = time.monotonic() + timeout
+    end in time."""
+    until = time.monotonic() + wishes.timeout
     with (
-        Progress(sys.stderr) as progress,
-        Inspector(target.spec, query=query) as inspector,
-        session(target.stack, state_dir, on_notice=progress.say) as own,
+        Progress(sys.stderr, is_quiet=wishes.is_quiet) as progress,
+        Inspector(target.spec, query=wishes.query) as inspector,
+        session(target.stack, wishes.state_dir, on_notice=progress.say, on_line=_echo(progress, wishes)) as own,
     ):
         # The process of the flow starts while the plan is made.
         own.calls.submit(own.remote.call, target.name, "/_/ready", method="GET")
         progress.wait(f"starting {target.name}")
         plan = inspector.wait()
         _refuse_missing(plan, target)
-        return _Run(own, target, plan, until, progress).execute(body, query=query, request_id=request_id)
+        return _Run(own, target, plan, until, progress).execute(body, wishes)
+
+
+def _echo(progress: Progress, wishes: Wishes) -> Callable[[str, str], None]:
+    return Echo(progress.say, level=wishes.level, stream=sys.stderr).take
 
 
 class _Run:
@@ -73,19 +93,26 @@ class _Run:
         self._until = until
         self._progress = progress
 
-    def execute(self, body: bytes, *, query: str, request_id: str) -> Outcome:
+    def execute(self, body: bytes, wishes: Wishes) -> Outcome:
         """Start it and follow it to its end."""
-        headers = {REQUEST_ID: request_id} if request_id else {}
-        call = self._own.calls.submit(self._own.remote.call, self._target.name, query=query, headers=headers, body=body)
-        started = self._started(call)
-        id = request_id or started  # a header cannot carry every id as it is
+        id = wishes.request_id or IdMaker()()
         self._progress.begin(f"{self._target.name}, request {id}", self._plan.waits_for)
-        story = self._follow(id)
+        try:
+            story = self._run(id, body, wishes.query)
+        except KeyboardInterrupt:
+            self._progress.say(_how_to_go_on(id, wishes))
+            raise
         self._progress.finish(story)
-        return Outcome(story, self._body(story), self._log(story))
+        return Outcome(story, self._body(story), self._log(story, with_functions=wishes.is_quiet))
 
-    def _started(self, call: Future[requests.Response]) -> str:
-        """The request's id once it is started; a synchronous flow has ended by then."""
+    def _run(self, request_id: str, body: bytes, query: str) -> Story:
+        remote, headers = self._own.remote, {REQUEST_ID: request_id}
+        call = self._own.calls.submit(remote.call, self._target.name, query=query, headers=headers, body=body)
+        self._wait_for_start(call)
+        return self._follow(request_id)
+
+    def _wait_for_start(self, call: Future[requests.Response]) -> None:
+        """Wait until the request is started; a synchronous flow has ended by then."""
         while True:
             try:
                 answer = call.result(timeout=_TICK)
@@ -96,7 +123,7 @@ class _Run:
             if STATE not in answer.headers:
                 checked(answer)
                 raise RunError(f"{self._target.name!r} did not answer as a flow does.")
-            return answer.headers[REQUEST_ID]
+            return
 
     def _follow(self, request_id: str) -> Story:
         pause = _FIRST_PAUSE
@@ -137,14 +164,21 @@ class _Run:
         path = f"{story_path(story['request_id'])}/result"
         return self._own.remote.call(self._target.name, path, method="GET").content
 
-    def _log(self, story: Story) -> Sequence[str]:
+    def _log(self, story: Story, *, with_functions: bool) -> Sequence[str]:
         failure = story["failure"]
         if not failure:
             return []
         function = failure.get("operation", "")
         if function in self._target.stack.functions:
-            return [f"{function} wrote:", *self._own.logs.tail(function, _LOG_LINES)]
+            return [f"{function} wrote:", *self._own.logs.tail(function, _LOG_LINES)] if with_functions else []
         return own_frames(str(failure.get("traceback", "")))
+
+
+def _how_to_go_on(request_id: str, wishes: Wishes) -> str:
+    if wishes.state_dir is None:
+        return "Interrupted. Its state was temporary; --state-dir DIR would have kept it."
+    options = ["--state-dir", str(wishes.state_dir), "--id", request_id]
+    return f"Interrupted. Go on with it: {shlex.join([*wishes.again, *options])}"
 
 
 def _refuse_missing(plan: Inspection, target: Target) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ import click
 
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import note, report_error, show, write_result
+from faasflow.cli.environment import environment_options
 from faasflow.cli.options import body_of, data_option, duration, query_option, query_text, stack_option
+from faasflow.cli.written import LEVELS
+from faasflow.naming import readable_path
 
 if TYPE_CHECKING:
     from faasflow.cli.execution import Outcome
@@ -43,6 +47,13 @@ DEFAULT_TIMEOUT = "10m"
     is_flag=True,
     help="Write the request with its result and nodes as JSON; result_encoding is json, text or base64.",
 )
+@environment_options
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS, case_sensitive=False),
+    help="Show what functions log from this level on (default: info; debug: what faasflow itself logs, too).",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Write the result and errors only.")
 @click.pass_context
 def run(
     context: click.Context,
@@ -54,29 +65,38 @@ def run(
     timeout: float,
     state_dir: Path | None,
     as_json: bool,
+    environment: Mapping[str, str],
+    log_level: str | None,
+    quiet: bool,
 ) -> None:
     """Run a flow once, here, to its end, and write its result to stdout.
 
     TARGET is a flow of the stack file, a handler.py, or its folder. The functions it calls come from the stack file and
-    are started when they are called. Ends with 1 if the flow fails; stderr then says where and why.
+    are started when they are called. They get the environment of the stack file, and what -e and --env-file add.
+
+    To stderr go the id of the request, its progress, and what the functions print and log. Ends with 1 if the flow
+    fails; stderr then says where and why.
 
     \b
     Examples:
       faasflow run greet --data Ada
       faasflow run ./flows/report --query year=2015 < records.csv > report.html
-      faasflow run greet --data @name.txt --json
+      faasflow run greet -e GREETING=Hi -e API_TOKEN --env-file local.env --log-level debug
     """
-    from faasflow.cli.execution import execute
-    from faasflow.cli.target import find_target
+    from faasflow.cli.execution import Wishes, execute
+    from faasflow.cli.target import find_target, with_environment
 
-    outcome = execute(
-        find_target(target, stack),
-        body_of(data),
+    logging = {"log_level": log_level} if log_level else {}
+    wishes = Wishes(
         query=query_text(query),
         request_id=request_id,
         timeout=timeout,
         state_dir=state_dir,
+        again=["faasflow", "run", target, *(["-f", str(stack)] if stack else [])],
+        level=log_level or "info",
+        is_quiet=quiet,
     )
+    outcome = execute(with_environment(find_target(target, stack), environment, logging), body_of(data), wishes)
     if as_json:
         show(_document(outcome))
     elif outcome.is_success:
@@ -112,7 +132,7 @@ def _report(outcome: Outcome, *, with_answer: bool) -> None:
         return
     operation = f" in {failure['operation']!r}" if failure.get("operation") else ""
     report_error(
-        f"Node {failure['node']!r} failed{operation}: {failure['error_type']}: {failure['message']}",
+        f"Node {readable_path(failure['node'])!r} failed{operation}: {failure['error_type']}: {failure['message']}",
         hint=failure.get("hint", ""),
     )
     for line in outcome.log:

@@ -22,17 +22,22 @@ _OWN = "faasflow: "
 
 
 class Logs:
-    """The latest lines of every function. `notice` is what the gateway said last about one, and `on_notice` is told."""
+    """The latest lines of every function, and who is told of them: `on_line` of what a function wrote itself,
+    `on_notice` of what the gateway says about one. `notice` is the last of these."""
 
-    def __init__(self, on_notice: Callable[[str], None]) -> None:
+    def __init__(self, on_notice: Callable[[str], None], on_line: Callable[[str, str], None]) -> None:
         self.notice = ""
         self._on_notice = on_notice
+        self._on_line = on_line
         self._lines: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT_LINES))
 
     def take(self, function: str, text: str) -> None:
         self._lines[function].append(text)
+        if not text.startswith(_OWN):
+            self._on_line(function, text)
+            return
         notice = f"{function}: {text.removeprefix(_OWN)}"
-        if text.startswith(_OWN) and notice != self.notice:
+        if notice != self.notice:
             self.notice = notice
             self._on_notice(notice)
 
@@ -51,13 +56,15 @@ class Session:
 
 
 @contextmanager
-def session(stack: Stack, state_dir: Path | None, *, on_notice: Callable[[str], None]) -> Iterator[Session]:
+def session(
+    stack: Stack, state_dir: Path | None, *, on_notice: Callable[[str], None], on_line: Callable[[str, str], None]
+) -> Iterator[Session]:
     """A gateway for the functions of a stack, which start when they are called. At the end, however it comes, all of
     them are ended at once, and a state folder that was not given is removed."""
     with ExitStack() as undo:
         shield = undo.enter_context(_ended_by_signals())
         folder = state_dir or Path(undo.enter_context(_temporary_folder()))
-        logs = Logs(on_notice)
+        logs = Logs(on_notice, on_line)
         gateway = Gateway(stack, state_dir=folder, port=0, on_line=logs.take)
         calls = ThreadPoolExecutor(1, thread_name_prefix="call")
         undo.callback(calls.shutdown)

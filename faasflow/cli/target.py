@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,15 @@ def find_target(text: str, given: Path | None) -> Target:
     if is_path:
         return _at(path, given)
     raise _unknown(text, stack)
+
+
+def with_environment(target: Target, given: Mapping[str, str], settings: Mapping[str, str]) -> Target:
+    """The target whose functions are given more variables than the stack file has; flows are given `settings` too."""
+    functions = {
+        name: replace(spec, environment={**spec.environment, **given, **(settings if spec.is_flow else {})})
+        for name, spec in target.stack.functions.items()
+    }
+    return replace(target, stack=replace(target.stack, functions=functions))
 
 
 def flows(stack: Stack) -> list[FunctionSpec]:

@@ -12,7 +12,7 @@ from faasflow import graph
 from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, Failure, load
-from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError, UnreachableError
+from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError, UnreachableError, variable_hint
 from faasflow.graph.policy import Retry, seconds_of
 
 _LONGEST_TRACEBACK = 8000
@@ -157,7 +157,7 @@ def _hint(error: BaseException) -> str:
     """The way out, or what was added to an exception to explain it (PEP 678)."""
     if isinstance(error, FaasflowError):
         return str(getattr(error, "hint", "") or "")
-    return " ".join(map(str, getattr(error, "__notes__", ())))
+    return " ".join(filter(None, [variable_hint(error), *map(str, getattr(error, "__notes__", ()))]))
 
 
 def _code(error: BaseException) -> int:

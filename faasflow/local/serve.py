@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from faasflow.errors import FaasflowError, HandlerError
+from faasflow.errors import FaasflowError, HandlerError, variable_hint
 from faasflow.local.stack import Style
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def load_handle(folder: Path) -> Callable[..., Any]:
         module = _import_handler(folder)
     except Exception as exc:
         traceback.print_exc()
-        raise HandlerError(f"Handler {str(folder / 'handler.py')!r} cannot be imported: {_brief(exc)}.") from exc
+        text = f"Handler {str(folder / 'handler.py')!r} cannot be imported: {_brief(exc)}."
+        raise HandlerError(text, hint=variable_hint(exc)) from exc
     handle = getattr(module, "handle", None)
     if not callable(handle):
         raise HandlerError(f"Handler {str(folder / 'handler.py')!r} has no function 'handle'. Define one.")

@@ -29,6 +29,7 @@ from faasflow.errors import (
     HandlerError,
     StoreUnavailableError,
     TryAgainError,
+    variable_hint,
 )
 from faasflow.events import EventHandler
 from faasflow.ports import DataStore, StateStore
@@ -83,7 +84,8 @@ def definer(define: Callable[[Any, Any], Any]) -> Callable[[Context], graph.Defi
             error = failed.error
             if isinstance(error, FaasflowError) and not isinstance(error, StoreUnavailableError | TryAgainError):
                 raise error from None
-            raise DefinitionError(f"define() failed with {type(error).__name__}: {error}") from error
+            text = f"define() failed with {type(error).__name__}: {error}"
+            raise DefinitionError(text, hint=variable_hint(error)) from error
         _check_done(returned)
         return flow.build()
 

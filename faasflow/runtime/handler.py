@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from faasflow.errors import HandlerError
+from faasflow.errors import HandlerError, variable_hint
 
 if TYPE_CHECKING:
     from faasflow.events import EventHandler
@@ -72,7 +72,8 @@ def _imported(file: Path) -> ModuleType:
     except Exception as error:
         where = _line_of(error, file.parent)
         reason = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-        raise HandlerError(f"Handler {str(file)!r} cannot be imported: {where}{reason}") from error
+        text = f"Handler {str(file)!r} cannot be imported: {where}{reason}"
+        raise HandlerError(text, hint=variable_hint(error)) from error
     finally:
         _loaded[str(file.parent)] = {name for name in set(sys.modules) - before if _is_of(name, file.parent)}
 

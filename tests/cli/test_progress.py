@@ -50,6 +50,7 @@ class Watched(io.StringIO):
 def without_times(lines: list[str]) -> list[str]:
     """Lines with single spaces, every time a T and every request id an ID."""
     timed = [re.sub(r"\d+(\.\d)? m?s\b", "T", " ".join(line.split())) for line in lines]
+    timed = [re.sub(r"^\d\d:\d\d:\d\d", "00:00:00", line) for line in timed]
     return [re.sub(r"request \w{20}", "request ID", line) for line in timed]
 
 
@@ -60,7 +61,9 @@ def test_a_line_stays_for_every_node_and_the_result_comes_last(project: Project,
     shown = terminal("run", "chain", "--data", "hello")
 
     assert shown.end() == 0
-    assert without_times(shown.screen) == [
+    lines = without_times(shown.screen)
+    assert "00:00:00 shout shouting" in lines
+    assert [line for line in lines if "shouting" not in line] == [
         "chain, request ID",
         "✓ shout T",
         "✓ mark T",
@@ -143,12 +146,16 @@ def test_ctrl_c_clears_what_was_shown_for_now(project: Project, terminal: On) ->
     shown.press_ctrl_c()
 
     assert shown.end() == 130
-    assert without_times(shown.screen) == ["slow, request ID", "✓ first T"]
+    assert without_times(shown.screen) == [
+        "slow, request ID",
+        "✓ first T",
+        "Interrupted. Its state was temporary; --state-dir DIR would have kept it.",
+    ]
     assert processes_in(project.folder) == []
 
 
 def story(*nodes: dict[str, Any], state: str = "RUNNING") -> dict[str, Any]:
-    return {"state": state, "created": 0.0, "ended": 3.0, "nodes": [*nodes]}
+    return {"state": state, "created": 0.0, "ended": 3.0, "now": 2.0, "nodes": [*nodes]}
 
 
 def node(path: str, ended: float = 1.0) -> dict[str, Any]:
@@ -205,11 +212,45 @@ def test_a_notice_stays_above_what_is_shown_for_now(shown: Watched) -> None:
     assert lines[3].endswith("running b")
 
 
-def test_what_is_no_terminal_gets_nothing() -> None:
+def test_what_is_no_terminal_gets_the_lines_that_stay() -> None:
     stream = io.StringIO()
     with Progress(stream) as progress:
+        progress.begin("flow", {"a": [], "b": ["a"]})
+        progress.wait("anything")
+        progress.update(story(node("a")))
+        progress.update(story(node("a")))
+        progress.finish(story(node("a"), node("b"), state="FINISHED"))
+
+    assert without_times(stream.getvalue().splitlines()) == ["flow", "ok a T", "ok b T", "FINISHED in T"]
+
+
+def test_what_is_no_terminal_is_told_every_ten_seconds_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faasflow.cli.progress._PLAIN_PAUSE", 0.0)
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.begin("flow", {"a": [], "b": ["a"]})
+        progress.update(story(node("a")))
+
+    assert without_times(stream.getvalue().splitlines()) == ["flow", "ok a T", "T, running b"]
+
+
+def test_quiet_is_nothing_at_all(shown: Watched) -> None:
+    with Progress(shown, is_quiet=True) as progress:
         progress.begin("flow", {"a": []})
         progress.update(story(node("a")))
         progress.finish(story(node("a"), state="FINISHED"))
 
-    assert stream.getvalue() == ""
+    assert shown.getvalue() == ""
+
+
+def test_many_branches_have_a_bar_a_rate_and_the_time_that_is_left(shown: Watched) -> None:
+    opened = {"path": "each", "branches": 100, "started": 0.0, "ended": 0.0}
+    with Progress(shown) as progress:
+        progress.begin("flow", {"each": [], "each/" + "work" * 20: None})
+        rows = [node("each", 0.0) | opened, *(node("each/" + "work" * 20 + f"@{n}") for n in range(40))]
+        progress.update(story(*rows))
+        line = screen(shown.getvalue())[1]
+
+    assert line.split("  ")[-1] == "[####......] 20/s, 3.0 s left"
+    assert "40 of 100" in line
+    assert len(line) <= 76
