@@ -101,9 +101,18 @@ def test_a_switch_is_off_in_any_case(text: str) -> None:
     assert not read(authenticate_request=text).authenticate_request
 
 
+@pytest.mark.parametrize(("text", "found"), [("true", (True, False)), ("STRICT", (True, True)), ("no", (False, False))])
+def test_callers_may_have_to_sign_starts_as_a_whole(text: str, found: tuple[bool, bool], secrets: Path) -> None:
+    settings = read(authenticate_request=text, secret_mount_path=str(secrets))
+
+    assert (settings.authenticate_request, settings.signs_starts_whole) == found
+
+
 @pytest.mark.parametrize("name", ["validate_request", "authenticate_request", "allow_sha1"])
 def test_a_switch_that_is_neither_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"Setting {name!r} is 'maybe', which is not understood. Give 'true' or"):
+    with pytest.raises(
+        ConfigError, match=rf"Setting {name!r} is 'maybe', which is not understood. Give 'true'(?:, 'strict')? or"
+    ):
         read(**{name: "maybe"})
 
 

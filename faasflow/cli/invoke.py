@@ -75,7 +75,9 @@ def invoke(
         sent.setdefault(REQUEST_ID, IdMaker()())
     if wait is not None:
         sent.setdefault(PREFER, wish(wait))
-    answer = remote.call(flow, query=query_text(query), headers=sent, body=body_of(data), is_async=is_async)
+    answer = remote.call(
+        flow, query=query_text(query), headers=sent, body=body_of(data), is_async=is_async, signs_body=True
+    )
     request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
     if is_async and answer.ok:
         note("Function submitted asynchronously.")

@@ -116,11 +116,13 @@ def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--key-file",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="File with the key to sign with; the header is X-Hub-Signature, unless --sign names another.",
+            help="File with the key to sign requests with, the flow's secret faasflow-hmac-secret.",
         ),
         click.option("--key", help="Key to sign with."),
         click.option(
-            "--sign", metavar="HEADER", help="Sign the body (HMAC-SHA256) in this header, e.g. X-Hub-Signature."
+            "--sign",
+            metavar="HEADER",
+            help="Header in which `invoke` also signs the body alone (default: X-Hub-Signature).",
         ),
         gateway_option,
     ):

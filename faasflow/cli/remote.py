@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,8 +21,10 @@ import requests
 import yaml
 from requests.structures import CaseInsensitiveDict
 
+from faasflow import signature
 from faasflow.config import parse_time
 from faasflow.errors import BadRequestError, ConfigError, FaasflowError, TransportError
+from faasflow.signature import Signature
 
 REQUEST_ID = "X-Faas-Flow-Reqid"
 STATE = "X-Faas-Flow-State"
@@ -46,12 +49,21 @@ class RemoteError(FaasflowError):
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs bodies as `faas-cli invoke --sign HEADER --key KEY` does."""
+    """Signs requests with the key of a flow. In `header` goes the HMAC of a body, as `faas-cli invoke --sign HEADER
+    --key KEY` sends it."""
 
     header: str
     key: bytes = field(repr=False)
 
-    def headers(self, body: bytes) -> dict[str, str]:
+    def headers(self, function: str, method: str, target: str, body: bytes) -> dict[str, str]:
+        """What signs a whole request. `target` is path and query behind the function's name, as they are sent."""
+        path, _, query = target.partition("?")
+        signed = Signature(self.key, flow=function, method=method, path=path, query=query, time=int(time.time()))
+        signed.update(body)
+        return {signature.HEADER: str(signed)}
+
+    def body_headers(self, body: bytes) -> dict[str, str]:
+        """What signs a body alone."""
         return {self.header: "sha256=" + hmac.new(self.key, body, hashlib.sha256).hexdigest()}
 
 
@@ -89,14 +101,20 @@ class Remote:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         is_async: bool = False,
+        signs_body: bool = False,
         timeout: float | None = None,
     ) -> requests.Response:
         """Call a function and return its answer, of any status. `TransportError` if there is none; `timeout` is in
-        seconds."""
-        signature = self._signer.headers(body) if self._signer else {}
+        seconds. A call that is signed is signed as a whole, and its body once more with `signs_body`."""
         route = "async-function" if is_async else "function"
-        url = f"{self.url}/{route}/{quote(function, safe='')}{path}" + (f"?{query}" if query else "")
-        return self._send(method, url, headers={**(headers or {}), **signature}, body=body, timeout=timeout)
+        base = f"{self.url}/{route}/{quote(function, safe='')}"
+        url = f"{base}{path}" + (f"?{query}" if query else "")
+        given = dict(headers or {})
+        if self._signer is not None:
+            target = _sent(url).removeprefix(_sent(base).rstrip("/"))
+            given |= self._signer.headers(function, method, target, body)
+            given |= self._signer.body_headers(body) if signs_body else {}
+        return self._send(method, url, headers=given, body=body, timeout=timeout)
 
     def read(
         self, function: str, path: str = "/", *, query: str = "", timeout: float | None = None
@@ -262,6 +280,14 @@ def pairs_in_headers(pairs: Iterable[tuple[str, str]]) -> MutableMapping[str, st
     for name, value in pairs:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def _sent(url: str) -> str:
+    """Path and query of a URL as they are sent."""
+    try:
+        return requests.Request("GET", url).prepare().path_url
+    except (requests.RequestException, ValueError) as exc:
+        raise TransportError(f"{url} cannot be called: {exc}") from exc
 
 
 def _unknown(name: str, known: Sequence[str], gateway: str) -> RemoteError:

@@ -17,7 +17,7 @@ from faasflow.config.gateway import (
     gateway_url,
 )
 from faasflow.config.logs import LogFormat, LogLevel, log_format, log_level
-from faasflow.config.reader import Reader, Reading
+from faasflow.config.reader import BOOLEANS, Reader, Reading
 from faasflow.config.stores import data_store, default_store, state_store
 from faasflow.config.text import DAY
 from faasflow.config.tracing import TraceSettings, trace_settings
@@ -26,6 +26,7 @@ from faasflow.errors import ConfigError
 HMAC_SECRET = "faasflow-hmac-secret"
 DEFAULT_TIMEOUT = 30.0  # of-watchdog's, for read_timeout, write_timeout and exec_timeout
 
+_STRICT = "strict"
 _METHOD = re.compile(r"[A-Z]+")
 _HOST_PATTERN = re.compile(r"(?:[a-z0-9._*-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 _WITHOUT_EFFECT = ("enable_hmac", "verify_request", "intermediate_storage", "chain_name")
@@ -40,7 +41,8 @@ class Settings:
     """What a flow function is run with. Times are in seconds; a timeout of 0 is none.
 
     `flow` is empty if neither the configuration nor the platform names the flow; then the Host header does. `key` signs
-    messages between nodes, and callers sign their requests with it; without one messages are not signed. `grace` is how
+    messages between nodes, and callers sign their requests with it; without one messages are not signed. Starts may be
+    signed by their body alone unless `signs_starts_whole`. `grace` is how
     long to go on accepting after SIGTERM, `drain_timeout` how long to wait then for what is in flight. `threads`
     requests are worked on at a time, and as many more may wait for results. `max_body` is the most bytes that a request
     may have. `gateway_login` is the header `Authorization` for the gateway. `dispatcher` is the URL of the NATS server
@@ -61,6 +63,7 @@ class Settings:
     dispatcher: str = field(default=GATEWAY_DISPATCHER, repr=False)
     key: bytes | None = field(default=None, repr=False)
     authenticate_request: bool = False
+    signs_starts_whole: bool = False
     allow_sha1: bool = False
     callback_allow: tuple[str, ...] = ()
     default_method: str = "POST"
@@ -120,7 +123,7 @@ def names_flow(environ: Mapping[str, str]) -> bool:
 
 def _settings(read: Reader, flow: str, port: int | None) -> Settings:
     name = flow or read.text("workflow_name") or read.text("OPENFAAS_NAME")
-    authenticates = read.boolean("authenticate_request", False)
+    authenticates, is_strict = _authentication(read)
     # Who may not start a request must not be able to forge a message of one either.
     signs = read.boolean("validate_request", True) or authenticates
     exec_timeout = read.seconds("exec_timeout", DEFAULT_TIMEOUT)
@@ -135,6 +138,7 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
         data_store=data_store(read, store),
         key=read.secret(HMAC_SECRET, _WAY_OUT) if signs else None,
         authenticate_request=authenticates,
+        signs_starts_whole=is_strict,
         allow_sha1=read.boolean("allow_sha1", False),
         callback_allow=_host_patterns(read),
         default_method=_method(read),
@@ -157,6 +161,15 @@ def _settings(read: Reader, flow: str, port: int | None) -> Settings:
         log_format=log_format(read),
         trace=trace_settings(read),
     )
+
+
+def _authentication(read: Reader) -> tuple[bool, bool]:
+    """Whether callers must sign, and whether as a whole at a start too."""
+    text = read.text("authenticate_request", "false").lower()
+    if text in (*BOOLEANS, _STRICT):
+        return BOOLEANS.get(text, True), text == _STRICT
+    read.refuse("authenticate_request", read.text("authenticate_request"), f"'true', '{_STRICT}' or 'false'")
+    return False, False
 
 
 def _host_patterns(read: Reader) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote_plus
 from flask import Flask, Response, g, request
 
 from faasflow.config import Settings, parse_duration, parse_time
-from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, check_target
+from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
 from faasflow.engine.kept import Part
 from faasflow.engine.lifecycle import RequestState
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # A request of this id could be started, and its story be asked for by no path.
 _TAKEN_IDS = ("dead-letters", "unreadable")
+_COMMANDS = {"export-dag", "pause-flow", "stop-flow", "resume-flow", "state"}
 _OPEN = {"health", "ready", "forward"}  # a message between nodes is verified by the signature it carries
 _MARGIN = 1.0
 _TICK = 30.0  # seconds that a caller waits for what its tick began
@@ -54,7 +55,7 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(Exception, lambda error: _error_response(engine.flow, error))
     if settings is not None and settings.authenticate_request:
-        app.before_request(_checked(Gate(settings)))
+        app.before_request(_checked(Gate(settings, engine.flow)))
     waiting = BoundedSemaphore(settings.threads if settings is not None else _WAITING)
     allow = settings.callback_allow if settings is not None else ()
     _Front(engine, longest_wait=_longest_wait(settings), waiting=waiting, callback_allow=allow).add_routes(app)
@@ -101,7 +102,7 @@ class _Front:
 
     def _root(self) -> Response:
         """The original's dispatcher: a command in the query, else a start."""
-        query = dict(reversed(parse_qsl(_query_text(), keep_blank_values=True)))
+        query = _query()
         if query.get("export-dag", "").lower() == "true":
             return self._export()
         for name, command in self._commands.items():
@@ -259,7 +260,8 @@ class _Front:
 def _checked(gate: Gate) -> Callable[[], None]:
     def check() -> None:
         if request.endpoint not in _OPEN:
-            gate.check(request.headers.get(SIGNATURE_HEADER, ""), request.get_data())
+            is_start = request.endpoint == "root" and request.method == "POST" and not _COMMANDS & _query().keys()
+            gate.check(request.environ, is_start=is_start)
 
     return check
 
@@ -314,6 +316,11 @@ def _request_id() -> str:
 
 def _header_id() -> str:
     return decoded(request.headers.get(REQUEST_ID_HEADER, "").strip().encode("latin-1", "replace"))
+
+
+def _query() -> dict[str, str]:
+    """The query; of a name that is given several times, the first value."""
+    return dict(reversed(parse_qsl(_query_text(), keep_blank_values=True)))
 
 
 def _query_text() -> str:

@@ -208,11 +208,17 @@ def _check_signing(inspection: Inspection) -> Iterator[Check]:
         found = f"the secret {HMAC_SECRET} has only {len(key)} bytes."
         yield Check("signing", Verdict.WARNING, found, "Make one that cannot be guessed: openssl rand -hex 32.")
     elif key is not None:
-        who = "callers sign too" if inspection.settings.authenticate_request else "callers need not sign"
+        who = _who_signs(inspection.settings)
         yield Check("signing", Verdict.GOOD, f"messages and callbacks are signed; {who}")
     elif not any(HMAC_SECRET in str(problem) for problem in inspection.problems):
         found = "messages between nodes are not signed: whoever reaches the flow can forge them."
         yield Check("signing", Verdict.WARNING, found, f"Mount the secret {HMAC_SECRET}; leave validate_request on.")
+
+
+def _who_signs(settings: Settings) -> str:
+    if settings.signs_starts_whole:
+        return "callers sign whole requests"
+    return "callers sign too" if settings.authenticate_request else "callers need not sign"
 
 
 def _check_timeouts(settings: Settings) -> Iterator[Check]:

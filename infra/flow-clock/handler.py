@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
@@ -19,6 +20,7 @@ from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
 AT_ONCE = 8
+TICK = "/flow/tick"
 TIMEOUT = 40.0  # below the exec_timeout in flow-clock.yml
 
 _gateway = build_opener(ProxyHandler({}))
@@ -47,7 +49,7 @@ def _listed():
 
 def _tick(flow):
     try:
-        return _send("POST", f"/function/{quote(flow, safe='')}/flow/tick", _signature())
+        return _send("POST", f"/function/{quote(flow, safe='')}{TICK}", _signature(flow))
     except (OSError, ValueError) as error:
         return {"error": _reason(error)}
 
@@ -67,9 +69,14 @@ def _login():
     return {"Authorization": "Basic " + base64.b64encode(user + b":" + password).decode()}
 
 
-def _signature():
-    key = _secret("faasflow-hmac-secret")
-    return {"X-Hub-Signature": "sha256=" + hmac.new(key, b"", hashlib.sha256).hexdigest()} if key else {}
+def _signature(flow):
+    secret = _secret("faasflow-hmac-secret")
+    if not secret:
+        return {}
+    now = int(time.time())
+    key = hmac.new(secret, b"faasflow request", hashlib.sha256).hexdigest().encode()
+    signed = f"{now}\n{flow.partition('.')[0]}\nPOST\n{TICK}\n\n".encode()
+    return {"X-Faas-Flow-Signature": f"t={now},v1={hmac.new(key, signed, hashlib.sha256).hexdigest()}"}
 
 
 def _secret(name):

@@ -241,15 +241,16 @@ def test_times_of_any_length_are_fine(faasflow: Run, elsewhere: HTTPServer) -> N
     assert faasflow("result", "r-1", "--flow", "plain", "--wait", "9" * 400).stdout == "done"
 
 
+@pytest.mark.parametrize("wish", ["true", "strict"])
 def test_a_flow_that_wants_signatures_is_called_listed_and_asked_with_one(
-    faasflow: Run, project: Project, gateway: Callable[[], Gateway], tmp_path: Path
+    faasflow: Run, project: Project, gateway: Callable[[], Gateway], tmp_path: Path, wish: str
 ) -> None:
-    project.flow("echo", ECHO, environment={"authenticate_request": "true"})
+    project.flow("echo", ECHO, environment={"authenticate_request": wish})
     gateway()
     key = (tmp_path / "state" / "secrets" / "faasflow-hmac-secret").read_text()
     signed = ["--sign", "X-Hub-Signature", "--key", key]
 
-    result = faasflow("invoke", "echo", "--data", "hello", *signed)
+    result = faasflow("invoke", "echo", "--data", "hello", "--query", "a=1 ü/&", *signed)
 
     assert result.stdout == "hello"
     assert request_id(result) in faasflow("list", "echo", *signed).stdout
@@ -257,6 +258,26 @@ def test_a_flow_that_wants_signatures_is_called_listed_and_asked_with_one(
     refused = faasflow("invoke", "echo", "--data", "hello")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "carries no signature" in refused.stderr
+
+
+def test_every_command_signs_what_it_asks_a_flow_that_wants_whole_signatures(
+    faasflow: Run, project: Project, gateway: Callable[[], Gateway], tmp_path: Path
+) -> None:
+    project.flow("echo", ECHO, environment={"authenticate_request": "strict"})
+    gateway()
+    signed = ["--key-file", str(tmp_path / "state" / "secrets" / "faasflow-hmac-secret")]
+    id = "a/b ü%2F?&"
+    started = faasflow("invoke", "echo", "--data", "hello", "--header", f"X-Faas-Flow-Reqid: {id}", *signed)
+    commands = [
+        *(["state", "echo", id], ["result", id, "--flow", "echo"], ["track", id, "--flow", "echo"]),
+        *(["logs", "echo", "--request", id], ["list", "echo"], ["tick", "echo"], ["dead-letters", "echo"]),
+    ]
+    results = {command[0]: faasflow(*command, *signed) for command in commands}
+
+    assert started.stdout == "hello"
+    assert {name: (result.exit_code, result.stderr) for name, result in results.items() if result.exit_code} == {}
+    for command in ("pause", "stop", "retry"):
+        assert "FINISHED" in faasflow(command, id, "--flow", "echo", *signed).stderr
 
 
 def test_a_call_carries_what_was_given(faasflow: Run, elsewhere: HTTPServer) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,7 +96,14 @@ def test_a_tick_is_signed(faasflow: Run, gateway: Gateway, tmp_path: Path, how: 
     faasflow("tick", "orders", *(signing if how == "file" else ["--sign", "X-Hub-Signature", "--key", "s3cr3t"]))
     [request] = gateway.ticked
 
-    assert request.headers["X-Hub-Signature"] == "sha256=" + hmac.new(b"s3cr3t", b"", hashlib.sha256).hexdigest()
+    signed = request.headers["X-Faas-Flow-Signature"]
+    now = signed.partition(",")[0].removeprefix("t=")
+    key = hmac.new(b"s3cr3t", b"faasflow request", hashlib.sha256).hexdigest().encode()
+    text = f"{now}\norders\nPOST\n/flow/tick\n\n".encode()
+
+    assert abs(time.time() - int(now)) < 60
+    assert signed == f"t={now},v1={hmac.new(key, text, hashlib.sha256).hexdigest()}"
+    assert "X-Hub-Signature" not in request.headers, "it would serve for a start with an empty body"
 
 
 def test_a_gateway_without_flows_is_no_fault(faasflow: Run, httpserver: HTTPServer) -> None:

@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,23 @@ def settings(**changes: Any) -> Settings:
 def signature(body: bytes = b"", *, key: bytes = KEY, method: str = "sha256") -> str:
     """What a caller sends as `X-Hub-Signature`."""
     return f"{method}={hmac.new(key, body, getattr(hashlib, method)).hexdigest()}"
+
+
+def signed(
+    method: str = "POST",
+    target: str = "/",
+    body: bytes = b"",
+    *,
+    key: bytes = KEY,
+    flow: str = "flow",
+    age: float = 0,
+) -> dict[str, str]:
+    """The header of a request that is signed as a whole, `age` seconds ago."""
+    now = int(time.time() - age)
+    path, _, query = target.partition("?")
+    text = f"{now}\n{flow}\n{method}\n{path}\n{query}\n".encode() + body
+    own_key = hmac.new(key, b"faasflow request", hashlib.sha256).hexdigest().encode()
+    return {"X-Faas-Flow-Signature": f"t={now},v1={hmac.new(own_key, text, hashlib.sha256).hexdigest()}"}
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tracemalloc
+
 import pytest
 
 from faasflow.testing import FlowTester
 from tests.http.conftest import Serve, define_chain
-from tests.http.support import contents, deliver_all, front, served, signature
+from tests.http.support import contents, deliver_all, front, served, signature, signed
 
 COMMANDS = [
     *(("POST", f"/?{name}=r1") for name in ("pause-flow", "resume-flow", "stop-flow", "state")),
@@ -32,9 +35,8 @@ def routes() -> list[tuple[str, str]]:
 # As HEAD and OPTIONS belong to a path that some other method serves, they are open where that is.
 OPEN_PATHS = {path for _, path in OPEN}
 ENDPOINTS = [*COMMANDS, *((method, path) for method, path in routes() if path not in OPEN_PATHS)]
-WRONG = {
-    "none": None,
-    "empty": "",
+# What only a POST that starts a request may carry.
+OF_BODY = {
     "another key": signature(key=b"another key"),
     "another body": signature(b"another body"),
     "cut": signature()[:-1],
@@ -44,35 +46,149 @@ WRONG = {
     "sha1": signature(method="sha1"),
     "not ascii": "sha256=é",
 }
+NO_COMMAND = ("POST", "/?wait=1s")
+WHOLE = "X-Faas-Flow-Signature"
+AN_HOUR = 3600
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+def wrong(method: str, target: str) -> dict[str, dict[str, str]]:
+    """Signatures that are no use for a request, by what is wrong with them."""
+    path, _, query = target.partition("?")
+    other = "GET" if method == "POST" else "POST"
+    right = signed(method, target)[WHOLE]
+    time, _, digest = right.partition(",v1=")
+    return {
+        "none": {},
+        "empty": {WHOLE: ""},
+        "another key": signed(method, target, key=b"another key"),
+        "another flow": signed(method, target, flow="other"),
+        "another method": signed(other, target),
+        "another path": signed(method, f"/flow/r2{path}{'?' * bool(query)}{query}"),
+        "another query": signed(method, f"{path}?{query}&a=b"),
+        "no query": signed(method, path if query else f"{path}?node=x"),
+        "another body": signed(method, target, b"x"),
+        "old": signed(method, target, age=301),
+        "ahead": signed(method, target, age=-AN_HOUR),
+        "another time": {WHOLE: f"t={int(time[2:]) + 1},v1={digest}"},
+        "cut": {WHOLE: right[:-1]},
+        "longer": {WHOLE: right + "0"},
+        "no time": {WHOLE: f"v1={digest}"},
+        "twice": {WHOLE: f"{right},{right}"},
+        "not ascii": {WHOLE: "t=1,v1=é"},
+        "the key itself": {WHOLE: f"{time},v1={signature().partition('=')[2]}"},
+    }
+
+
+@pytest.mark.parametrize("is_strict", [False, True], ids=["true", "strict"])
 @pytest.mark.parametrize(("method", "target"), ENDPOINTS)
 def test_nothing_is_done_without_the_right_signature(
-    serve: Serve, chain: FlowTester, method: str, target: str, wrong: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, chain: FlowTester, method: str, target: str, is_strict: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     chain.engine.start(b"x", request_id="r1")
     before = contents(chain.state)
-    given = WRONG[wrong]
-    headers = {} if given is None else {"X-Hub-Signature": given}
-    reply = serve(chain, authenticate_request=True).send(method, target, headers=headers)
+    client = serve(chain, authenticate_request=True, signs_starts_whole=is_strict)
+    given = wrong(method, target) | {f"body: {name}": {"X-Hub-Signature": text} for name, text in OF_BODY.items()}
+    if is_strict or (method, target) not in (NO_COMMAND, ("POST", "/")):
+        given |= {"a signed body": {"X-Hub-Signature": signature()}}
+    replies = {name: client.send(method, target, headers=headers) for name, headers in given.items()}
 
-    assert reply.status == 401
-    assert "is refused with 401" in caplog.text
-    assert method == "HEAD" or "X-Hub-Signature" in reply.json["hint"]
+    assert {name: reply.status for name, reply in replies.items()} == dict.fromkeys(given, 401)
+    assert caplog.text.count("is refused with 401") == len(given)
+    assert method == "HEAD" or all("X-Faas-Flow-Signature: t=" in reply.json["hint"] for reply in replies.values())
     assert contents(chain.state) == before
     assert len(chain.transport.pending) == 1
 
 
+@pytest.mark.parametrize("is_strict", [False, True], ids=["true", "strict"])
 @pytest.mark.parametrize(("method", "target"), ENDPOINTS)
-def test_a_signed_request_is_let_through(serve: Serve, chain: FlowTester, method: str, target: str) -> None:
+def test_a_signed_request_is_let_through(
+    serve: Serve, chain: FlowTester, method: str, target: str, is_strict: bool
+) -> None:
     chain.engine.start(b"x", request_id="r1")
-    client = serve(chain, authenticate_request=True, exec_timeout=0.2)
-    reply = client.send(method, target, headers={"X-Hub-Signature": signature()})
+    client = serve(chain, authenticate_request=True, signs_starts_whole=is_strict, exec_timeout=0.2)
+    reply = client.send(method, target, headers=signed(method, target))
 
     # What a route makes of r1 is its own: a running request cannot be retried, and HEAD starts nothing.
     assert reply.status != 401
     assert reply.status < 500
+
+
+@pytest.mark.parametrize("target", ["/", "/?wait=1ms", "/?anything=1"])
+def test_a_start_may_be_signed_by_its_body_alone_unless_the_setting_is_strict(
+    serve: Serve, chain: FlowTester, target: str
+) -> None:
+    of_body = {"X-Hub-Signature": signature(b"order")}
+    clients = [serve(chain, authenticate_request=True, signs_starts_whole=is_strict) for is_strict in (False, True)]
+    replies = [client.post(target, b"order", of_body) for client in clients]
+    either = [
+        clients[0].post(target, b"order", of_body | signed("POST", target, b"order", age=AN_HOUR)),
+        clients[0].post(target, b"order", {"X-Hub-Signature": "sha256=0"} | signed("POST", target, b"order")),
+    ]
+
+    assert [reply.status for reply in replies] == [202, 401]
+    assert [reply.status for reply in either] == [202, 202]
+
+
+def test_a_start_by_get_is_signed_as_a_whole(serve: Serve, chain: FlowTester) -> None:
+    client = serve(chain, authenticate_request=True)
+
+    assert client.get("/", **{"X-Hub-Signature": signature()}).status == 401
+    assert client.get("/", **signed("GET", "/")).status == 202
+
+
+@pytest.mark.parametrize("age", [299, -290])
+def test_clocks_may_differ_by_five_minutes(serve: Serve, chain: FlowTester, age: float) -> None:
+    client = serve(chain, authenticate_request=True)
+
+    assert client.get("/flow", **signed("GET", "/flow", age=age)).status == 200
+
+
+def test_an_old_signature_is_refused_with_its_age(serve: Serve, chain: FlowTester) -> None:
+    client = serve(chain, authenticate_request=True)
+    old, ahead = (client.get("/flow", **signed("GET", "/flow", age=age)).json["error"] for age in (AN_HOUR, -AN_HOUR))
+
+    assert re.fullmatch(r"The request was signed 360\d s ago; 300 s are accepted\.", old)
+    assert re.fullmatch(r"The request was signed (3599|3600) s ahead of the clock; 300 s are accepted\.", ahead)
+
+
+@pytest.mark.parametrize(
+    "sent", ["/flow/a%2Fb%20%C3%A9/stop", "/flow/a/b%20%c3%a9/stop", "/flow/%61%2fb%20%C3%A9/stop"]
+)
+def test_a_path_that_a_proxy_encoded_anew_is_the_same(serve: Serve, chain: FlowTester, sent: str) -> None:
+    chain.engine.start(b"x", request_id="a/b é")
+    client = serve(chain, authenticate_request=True)
+    reply = client.post(sent, b"", signed("POST", "/flow/a/b%20%C3%A9/stop"))
+
+    assert (reply.status, chain.engine.state("a/b é")) == (200, "STOPPED")
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\xff\x00" * 1_000_000], ids=["empty", "one byte", "large"])
+def test_a_body_that_was_checked_is_read_whole(serve: Serve, chain: FlowTester, body: bytes) -> None:
+    client = serve(chain, authenticate_request=True, signs_starts_whole=True)
+    reply = client.post("/", body, signed("POST", "/", body) | {"X-Faas-Flow-Reqid": "r1"})
+    deliver_all(chain, client)
+
+    assert reply.status == 202
+    assert chain.outcome("r1").result == body + b"12"
+
+
+def test_a_wrongly_signed_body_is_never_held_whole(chain: FlowTester) -> None:
+    size, app = 50_000_000, front(chain, authenticate_request=True)
+    with served(app, max_body=size) as client:
+        client.post("/", b"x" * 100, {"X-Hub-Signature": "sha256=junk"})
+        body = b"x" * size
+        tracemalloc.start()
+        try:
+            replies = [
+                client.post("/", body, headers)
+                for headers in ({"X-Hub-Signature": "sha256=junk"}, signed("POST", "/", b"other"))
+            ]
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert [reply.status for reply in replies] == [401, 401]
+    assert peak < 10_000_000
 
 
 def test_only_what_is_named_here_is_open(serve: Serve, chain: FlowTester) -> None:
@@ -87,7 +203,7 @@ def test_a_route_that_is_added_needs_a_signature(chain: FlowTester) -> None:
     app = front(chain, authenticate_request=True)
     app.add_url_rule("/flow/secrets", "secrets", lambda: "all of them", methods=["GET"])
     with served(app) as client:
-        replies = [client.get("/flow/secrets", **headers) for headers in ({}, {"X-Hub-Signature": signature()})]
+        replies = [client.get("/flow/secrets", **headers) for headers in ({}, signed("GET", "/flow/secrets"))]
 
     assert [reply.status for reply in replies] == [401, 200]
 
@@ -103,9 +219,9 @@ def test_a_control_call_that_is_refused_changes_nothing(
     client = serve(chain, authenticate_request=True)
     before = contents(chain.state), contents(chain.data), [*chain.transport.pending]
     statuses = [
-        client.post(form.format(id=id, command=command), body, {"X-Hub-Signature": given} if given else {}).status
+        client.post(form.format(id=id, command=command), body, given).status
         for id in ("r1", "r2")
-        for body, given in ((b"", ""), (b"", WRONG["another key"]), (b"other", signature(b"")))
+        for body, given in ((b"", {}), (b"", {"X-Hub-Signature": signature()}), (b"other", signed("POST", "/")))
     ]
 
     assert statuses == [401] * 6
