@@ -14,7 +14,10 @@ INSTALL := $(PYTHON) requirements/install.py
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help demo up servers test joins battery lint format types layers wheel check lock clean demo-tools dev-tools
+# What starts no server and no browser, and takes a minute or two.
+FAST := tests/test_*.py $(addprefix tests/,dsl graph engine golden http transport logs security)
+
+.PHONY: help demo up servers test fast joins battery lint format types layers wheel check lock clean demo-tools dev-tools
 
 help: ## Print what can be done
 	@echo "make TARGET, where TARGET is one of:"
@@ -31,6 +34,9 @@ servers: dev-tools ## Unpack the servers that tests run against
 
 test: dev-tools servers ## Run the tests; some of them: make test TESTS=tests/docs
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+fast: lint types layers ## Check style and types, and run the tests that start no server
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -k "not _server" $(FAST)
 
 joins: dev-tools servers ## Let a thousand branches arrive at one join at once, a hundred times on each store
 	@JOIN_REPETITIONS=100 $(BIN)/python -m pytest -n $(JOBS) tests/stores/test_joins.py
