@@ -36,7 +36,7 @@ test: dev-tools servers ## Run the tests; some of them: make test TESTS=tests/do
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 fast: lint types layers ## Check style and types, and run the tests that start no server
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -k "not _server" $(FAST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -k "not _server and not vanished" $(FAST)
 
 joins: dev-tools servers ## Let a thousand branches arrive at one join at once, a hundred times on each store
 	@JOIN_REPETITIONS=100 $(BIN)/python -m pytest -n $(JOBS) tests/stores/test_joins.py

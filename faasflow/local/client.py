@@ -12,6 +12,8 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, Rea
 from urllib3.util import SKIP_HEADER
 
 from faasflow.errors import CallTimeoutError, TransportError, UnreachableError
+from faasflow.sockets import SOCKET_OPTIONS
+from faasflow.transport.connections import POOL_CLASSES
 
 Headers = Sequence[tuple[str, str]]
 
@@ -54,7 +56,8 @@ class Client:
     """A pool of connections for `threads` threads."""
 
     def __init__(self, *, threads: int) -> None:
-        self._pools = urllib3.PoolManager(num_pools=_POOLS, maxsize=threads, retries=False)
+        self._pools = urllib3.PoolManager(_POOLS, maxsize=threads, retries=False, socket_options=SOCKET_OPTIONS)
+        self._pools.pool_classes_by_scheme = POOL_CLASSES
 
     def send(self, method: str, url: str, *, target: str = "", headers: Headers, body: bytes, timeout: float) -> Reply:
         """Send once to `url` + `target` (a path and query, used as they are) and return whatever is answered; redirects

@@ -16,8 +16,8 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError
-from urllib3.response import HTTPResponse
+from urllib3.exceptions import ConnectTimeoutError, ReadTimeoutError
+from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from faasflow.sockets import LONGEST_IDLE, SOCKET_OPTIONS
 
@@ -37,7 +37,7 @@ class Adapter(HTTPAdapter):
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, socket_options=SOCKET_OPTIONS, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
 
 
 class _Head:
@@ -69,10 +69,12 @@ class _WholeResponse(http.client.HTTPResponse):
 
 
 class _Watched(HTTPConnection):
-    """A connection that knows since when it is idle and whether its peer has taken something of the request."""
+    """A connection that knows since when it is idle and whether its peer has taken something of the request. What is
+    sent may take `send_timeout` seconds; the library allows it the time for connecting."""
 
     response_class = _WholeResponse
     idle_since = 0.0
+    send_timeout: float | None = None
     _acked: int | None = None
     _sent_at = 0.0
 
@@ -80,12 +82,14 @@ class _Watched(HTTPConnection):
         super().connect()
         self._begin()
 
-    def request(self, *args: Any, **options: Any) -> None:
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> None:
         self._begin()
         try:
-            super().request(*args, **options)
+            super().request(method, url, *args, **options)
         except TimeoutError as error:
             self._check_taken(error)
+            if error.errno is None:
+                raise ReadTimeoutError(self, url, "The request was not taken in time.") from error  # type: ignore[arg-type]
             raise
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3 does
@@ -96,6 +100,8 @@ class _Watched(HTTPConnection):
             raise
 
     def _begin(self) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(self.send_timeout)
         self._acked, self._sent_at = _bytes_acked(self.sock), time.monotonic()
 
     def _check_taken(self, error: TimeoutError) -> None:
@@ -110,7 +116,11 @@ class _SecureWatched(_Watched, HTTPSConnection):
 
 
 class _Kept(HTTPConnectionPool):
-    """A pool that uses no connection that was idle for long."""
+    """A pool that uses no connection that was idle for long, and lets a request take the time of its answer."""
+
+    def _make_request(self, conn: Any, method: str, url: str, **options: Any) -> BaseHTTPResponse:  # type: ignore[override]
+        conn.send_timeout = self._get_timeout(options["timeout"]).read_timeout
+        return super()._make_request(conn, method, url, **options)
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
@@ -130,6 +140,10 @@ class _Pool(_Kept):
 
 class _SecurePool(_Kept, HTTPSConnectionPool):
     ConnectionCls = _SecureWatched
+
+
+POOL_CLASSES: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _SecurePool}
+"""What a `PoolManager` uses for each scheme."""
 
 
 def _bytes_acked(connection: socket.socket | None) -> int | None:

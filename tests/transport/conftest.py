@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -14,6 +15,17 @@ from faasflow.transport.openfaas import OpenFaasTransport
 from tests.support import free_port
 
 Script = Callable[[socket.socket], None]
+
+LARGE = 20_000_000  # more than the buffers of two sockets hold
+
+
+def take_late(connection: socket.socket, *, after: float) -> None:
+    """Read `LARGE` bytes, but not before `after` seconds, and answer."""
+    time.sleep(after)
+    left = LARGE - 65536
+    while left > 0 and (chunk := connection.recv(1 << 20)):
+        left -= len(chunk)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 @pytest.fixture(scope="session")

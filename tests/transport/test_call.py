@@ -20,7 +20,7 @@ from faasflow.errors import CallTimeoutError, NoAnswerError, TransportError, Unr
 from faasflow.ports import OutgoingCall
 from faasflow.transport.openfaas import OpenFaasTransport
 from tests.support import free_port, wait_until
-from tests.transport.conftest import RawServer
+from tests.transport.conftest import LARGE, RawServer, take_late
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -130,6 +130,23 @@ def test_a_slow_answer_is_a_timeout(transport: OpenFaasTransport, raw_server: Ra
         transport.call(call(raw_server.url, timeout=0.2, function="f"))
 
     assert time.monotonic() - started < 2
+
+
+def test_a_body_may_take_as_long_as_its_call(
+    transport: OpenFaasTransport, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faasflow.transport.openfaas._CONNECT_TIMEOUT", 0.2)
+    body = bytes(LARGE)
+    raw_server.answer(lambda connection: take_late(connection, after=0.6))
+
+    assert transport.call(call(raw_server.url, body=body, timeout=20)).status == 200
+
+
+def test_a_body_that_is_not_taken_in_time_is_a_timeout(transport: OpenFaasTransport, raw_server: RawServer) -> None:
+    raw_server.answer(lambda connection: time.sleep(10))
+
+    with pytest.raises(CallTimeoutError, match=r"within 0\.4 s"):
+        transport.call(call(raw_server.url, body=bytes(LARGE), timeout=0.4))
 
 
 def test_an_answer_that_trickles_is_a_timeout(transport: OpenFaasTransport, raw_server: RawServer) -> None:
