@@ -21,6 +21,14 @@ def test_fails():
     assert False, "as it should"
 """
 
+OTHER = """
+def Define(flow, context):
+    dag = flow.dag()
+    dag.node("first").apply("f")
+    dag.node("last").apply("g")
+    dag.edge("first", "last")
+"""
+
 BROKEN = """
 def define(flow, context):
     dag = flow.dag()
@@ -59,6 +67,17 @@ def test_the_build_of_the_sample_passes_its_tests(python: Path, flow: Path, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert passed(folder)
+
+
+def test_the_test_that_comes_from_the_template_holds_for_any_flow(python: Path, flow: Path, tmp_path: Path) -> None:
+    (flow / "handler.py").write_text(OTHER)
+    (flow / "handler_test.py").unlink()
+    folder = make_build_folder(flow, tmp_path / "build")
+
+    done = run_test_stage(python, folder)
+
+    assert (done.returncode, passed(folder)) == (0, True), done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_a_failing_test_ends_the_build(python: Path, flow: Path, tmp_path: Path) -> None:
