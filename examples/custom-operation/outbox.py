@@ -4,6 +4,7 @@ import os
 import sqlite3
 import tempfile
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 VARIABLE = "outbox"
@@ -29,5 +30,10 @@ class Publish:
 
 
 def outbox() -> Path:
-    """The file of the outbox: the environment names it."""
-    return Path(os.environ.get(VARIABLE) or Path(tempfile.gettempdir()) / "outbox.db")
+    """The file of the outbox, which the environment names. Without it there is one for each process."""
+    return Path(os.environ.get(VARIABLE) or Path(_new_folder()) / "outbox.db")
+
+
+@cache
+def _new_folder() -> str:
+    return tempfile.mkdtemp(prefix="outbox-")

@@ -1,6 +1,7 @@
 """waitress with limits for slow, half-open and very many connections: those without progress are closed, oldest first.
 
-A connection on which a request is worked on is never closed. Health is answered by threads of its own.
+One on which a request is worked on is only closed if its client takes no answer. Health is answered by threads of its
+own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
+from waitress.utilities import BadRequest, RequestEntityTooLarge  # type: ignore[import-untyped]
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,7 @@ HEALTH = ("/_/health", "/healthz")
 HEADER_TIMEOUT = 10.0
 BODY_TIMEOUT = 60.0
 BODY_IDLE_TIMEOUT = 20.0
+SEND_IDLE_TIMEOUT = 60.0
 MOST_CONNECTIONS = 1000
 MOST_OF_A_PEER = 500
 
@@ -30,25 +33,55 @@ _SIGNATURES = {"X_HUB_SIGNATURE", "X_FAAS_FLOW_SIGNATURE"}
 _HEALTH_THREADS = 2
 _LOG_PERIOD = 60.0
 _ACCEPT_PAUSE = 0.5
+_LONGEST_LINE = 64 * 1024
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Takes less of a body that is not signed, where the adjustments say so: `unsigned` are those for it."""
+    """Bounds the body, to the byte: the adjustments say how much is taken, and how much without a signature."""
 
     adj: Any
+    _most: float = float("inf")
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
-        unsigned = getattr(self.adj, "unsigned", None)
-        if unsigned is not None and not _SIGNATURES & self.headers.keys():
-            self.adj = unsigned
+        unsigned = self.adj.max_unsigned_body
+        is_unsigned = unsigned is not None and not _SIGNATURES & self.headers.keys()
+        self._most = min(self.adj.max_body, unsigned) if is_unsigned else self.adj.max_body
+
+    def received(self, data: bytes) -> int:
+        taken = int(super().received(data))
+        if isinstance(self.error, RequestEntityTooLarge) or (self.error is None and self._is_too_large()):
+            self._refuse(RequestEntityTooLarge(self._limit_text()))
+        elif self.error is None and self._is_padded():
+            self._refuse(BadRequest("A line between the chunks of the body is too long."))
+        return taken
+
+    def _is_too_large(self) -> bool:
+        size = len(self.body_rcv) if self.chunked and self.body_rcv is not None else self.content_length
+        return bool(size > self._most)
+
+    def _is_padded(self) -> bool:
+        """Whether what is no body keeps growing: waitress holds it in memory, and copies it each time."""
+        rest = self.body_rcv
+        return self.chunked and rest is not None and len(rest.control_line) + len(rest.trailer) > _LONGEST_LINE
+
+    def _refuse(self, error: Exception) -> None:
+        self.error = error
+        self.completed = True
+        self.expect_continue = False  # the caller keeps its body
+
+    def _limit_text(self) -> str:
+        if self._most < self.adj.max_body:
+            return f"A body without a signature may have {self._most} bytes."
+        return f"The body exceeds max_body of {self.adj.max_body} bytes."
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """A connection that knows since when a request arrives on it."""
+    """A connection that knows since when a request arrives on it, and since when its client takes no answer."""
 
     parser_class = Parser
     began: float | None = None
+    _stuck: tuple[float, float] | None = None  # since when, and what the last activity was then
 
     def received(self, data: bytes) -> bool:
         if self.began is None:
@@ -63,12 +96,23 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self.requests or self.total_outbufs_len)
 
     def is_overdue(self, now: float) -> bool:
-        """Whether a request has been arriving for too long."""
+        """Whether a request has been arriving for too long, or nothing of an answer been taken. To be asked often."""
+        return self._is_slow(now) or self._is_deaf(now)
+
+    def _is_slow(self, now: float) -> bool:
         if self.request is None or self.began is None or self.requests:
             return False
         if not self.request.headers_finished:
             return now - self.began > HEADER_TIMEOUT
         return now - self.began > BODY_TIMEOUT or now - self.last_activity > BODY_IDLE_TIMEOUT
+
+    def _is_deaf(self, now: float) -> bool:
+        """Whether bytes have been waiting for the client for too long, and none of them was sent."""
+        if not self.total_outbufs_len:
+            self._stuck = None
+        elif self._stuck is None or self._stuck[1] != self.last_activity:
+            self._stuck = now, self.last_activity
+        return self._stuck is not None and now - self._stuck[0] > SEND_IDLE_TIMEOUT
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -125,7 +169,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         super().maintenance(now)
         for channel in [*self.active_channels.values()]:
             if channel.is_overdue(now):
-                channel.will_close = True
+                # At once: who takes nothing is never ready to be written to, which is when waitress would close it.
+                channel.handle_close()
 
     def _make_room(self, channels: Iterable[Channel]) -> bool:
         """Close the connection that has been idle for the longest; False if all are at work."""

@@ -6,7 +6,6 @@ import errno
 import logging
 import threading
 import time
-from copy import copy
 from typing import TYPE_CHECKING
 
 from waitress import wasyncore  # type: ignore[import-untyped]
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 MAX_BODY = 1024 * 1024 * 1024
 
 _DAY = 86_400
+_CHUNK_OVERHEAD = 8
+_KIBI_64 = 64 * 1024
 _LOOK = 0.02
 _LOOP = 1.0
 _SETTINGS = {
@@ -54,10 +55,10 @@ class Server:
         self._lock = threading.Lock()
         self._is_closing = False
         try:
-            adjustments = Adjustments(
-                host=host, port=port, threads=threads, max_request_body_size=max_body + 1, **_SETTINGS
-            )
-            adjustments.unsigned = _limited(adjustments, max_unsigned_body)
+            # The parser bounds the body itself; this one is for chunked bodies as they come on the wire.
+            on_wire = _CHUNK_OVERHEAD * max_body + _KIBI_64
+            adjustments = Adjustments(host=host, port=port, threads=threads, max_request_body_size=on_wire, **_SETTINGS)
+            adjustments.max_body, adjustments.max_unsigned_body = max_body, max_unsigned_body
             self._server = Listener(app, map=self._map, adj=adjustments, sockinfo=adjustments.listen[0])
         except (OSError, ValueError) as exc:
             raise _cannot_listen(exc, host=host, port=port) from exc
@@ -107,14 +108,6 @@ class Server:
         for channel in [*self._map.values()]:
             if channel is not kept:
                 channel.close()  # type: ignore[attr-defined]
-
-
-def _limited(adjustments: Adjustments, max_body: int | None) -> Adjustments | None:
-    if max_body is None:
-        return None
-    limited = copy(adjustments)
-    limited.max_request_body_size = min(max_body + 1, adjustments.max_request_body_size)
-    return limited
 
 
 def end_soon(server: Server, *, grace: float, limit: float) -> threading.Thread:

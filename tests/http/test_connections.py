@@ -7,8 +7,10 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +60,12 @@ def is_closed(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def is_established(port: int, peer: int) -> bool:
+    """Whether the side of a port has not closed its connection to a port of this machine."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any((row[1][-5:], row[2][-5:], row[3]) == (f":{port:04X}", f":{peer:04X}", "01") for row in rows)
 
 
 @pytest.mark.parametrize("sent", [b"", HALF], ids=["nothing", "half a header"])
@@ -176,11 +184,73 @@ def test_without_descriptors_the_log_gets_one_line_and_the_server_recovers(caplo
 
 def test_a_body_over_the_limit_is_413_by_name_and_one_at_the_limit_is_taken() -> None:
     with served(echo, max_body=1000) as client:
-        replies = [client.post("/", b"x" * size) for size in (1000, 1001)]
-        chunked = client.send("POST", "/", iter([b"x" * 600] * 2))
+        replies = [client.post("/", b"x" * size) for size in (999, 1000, 1001)]
+        chunked = [client.send("POST", "/", iter([b"x"] * size)) for size in (999, 1000, 1001)]
 
-    assert [reply.status for reply in (*replies, chunked)] == [200, 413, 413]
-    assert b"exceeds max_body" in replies[1].body
+    assert [reply.status for reply in replies + chunked] == [200, 200, 413] * 2
+    assert [len(reply.body) for reply in chunked[:2]] == [999, 1000]
+    for refused in (replies[2], chunked[2]):
+        assert b"The body exceeds max_body of 1000 bytes." in refused.body
+
+
+def test_a_body_that_is_announced_as_too_large_is_refused_before_it_is_sent(
+    opened: Callable[..., socket.socket],
+) -> None:
+    with served(echo, max_body=1000) as client:
+        connection = opened(client.port, HALF + b"Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n")
+
+        assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("sent", [b"1;" + b"a" * 100_000, b"0\r\n" + b"A: " + b"a" * 100_000], ids=["chunk", "trailer"])
+def test_what_stands_between_the_chunks_of_a_body_is_bounded(sent: bytes, opened: Callable[..., socket.socket]) -> None:
+    with served(echo, max_body=1_000_000) as client:
+        connection = opened(client.port, HALF + b"Transfer-Encoding: chunked\r\n\r\n" + sent)
+
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("size", [14_000_000, 100_000_000], ids=["answered", "still answering"])
+def test_a_client_that_never_reads_its_answer_is_closed(
+    size: int, opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SEND_IDLE_TIMEOUT", 0.5)
+    ended = threading.Event()
+
+    def large(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", str(size))])
+        try:
+            yield from [b"x" * 1_000_000] * (size // 1_000_000)
+        finally:
+            ended.set()
+
+    with served(large, threads=1) as client:
+        deaf = opened(client.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(ended.is_set, "the thread to be free again")
+        wait_until(lambda: not is_established(client.port, deaf.getsockname()[1]), "the connection to be closed")
+
+        assert len(client.get("/").body) == size
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer(
+    opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SEND_IDLE_TIMEOUT", 2)
+    size = 20_000_000
+
+    def large(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", str(size))])
+        return [b"x" * size]
+
+    with served(large) as client:
+        slow = opened(client.port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        until, read = time.monotonic(), 0
+        while received := slow.recv(1_000_000):
+            read += len(received)
+            until += 4 * len(received) / size
+            wait_until(lambda until=until: time.monotonic() > until, "the time that this much takes")
+
+    assert read > size
 
 
 def test_a_large_body_without_a_signature_is_refused_before_it_is_read(chain: FlowTester) -> None:
@@ -190,6 +260,7 @@ def test_a_large_body_without_a_signature_is_refused_before_it_is_read(chain: Fl
         signed = client.post("/", b"x" * 90_000, {"X-Hub-Signature": signature(b"x" * 90_000)})
 
     assert [reply.status for reply in (*unsigned, signed)] == [413, 413, 202]
+    assert all(b"A body without a signature may have 1000 bytes." in reply.body for reply in unsigned)
 
 
 def _rest_of_descriptors() -> Iterator[int]:

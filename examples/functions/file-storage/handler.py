@@ -1,11 +1,13 @@
 """Keeps files in the folder `storage_dir` of the environment, by the name in the query. Language: python3-http.
 
-Stands in for a bucket: in a cluster the folder is one container's own and is gone with it.
+Stands in for a bucket: in a cluster the folder is one container's own and is gone with it. Without `storage_dir` it is
+a new one of each process, for its owner alone.
 """
 
 import hashlib
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 FOLDER = "storage_dir"
@@ -23,7 +25,13 @@ def handle(event, context):
 
 def folder():
     """Where the files are."""
-    return Path(os.environ.get(FOLDER) or Path(tempfile.gettempdir()) / "faasflow-files")
+    return Path(os.environ.get(FOLDER) or new_folder())
+
+
+@cache
+def new_folder():
+    """In a folder that all users share, a name that can be guessed could be somebody else's."""
+    return tempfile.mkdtemp(prefix="faasflow-files-")
 
 
 def store(path, data):
