@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import resource
 import time
@@ -17,7 +18,9 @@ from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
-from waitress.utilities import BadRequest, RequestEntityTooLarge  # type: ignore[import-untyped]
+from waitress.utilities import BadRequest, Error, RequestEntityTooLarge  # type: ignore[import-untyped]
+
+from faasflow.engine.callback import REQUEST_ID_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +39,34 @@ _ACCEPT_PAUSE = 0.5
 _LONGEST_LINE = 64 * 1024
 
 
+class _Json(Error):  # type: ignore[misc]
+    """An error in the form that all errors of a flow have."""
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        text = json.dumps({"error": self.body, "request_id": "", "hint": ""})
+        return f"{self.code} {self.reason}", [("Content-Type", "application/json")], text.encode()
+
+
+class _TooLargeError(_Json, RequestEntityTooLarge):  # type: ignore[misc]
+    pass
+
+
+class _BadRequestError(_Json, BadRequest):  # type: ignore[misc]
+    pass
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Bounds the body, to the byte: the adjustments say how much is taken, and how much without a signature."""
+    """Bounds the body, to the byte: the adjustments say how much is taken, and how much without a signature. Refuses a
+    request id that is given twice: joined, as headers are, the two are another id."""
 
     adj: Any
     _most: float = float("inf")
+    _repeats_id = False
 
     def parse_header(self, header_plus: bytes) -> None:
         super().parse_header(header_plus)
+        names = [line.partition(b":")[0].lower() for line in header_plus.split(b"\r\n")]
+        self._repeats_id = names.count(REQUEST_ID_HEADER.lower().encode()) > 1
         unsigned = self.adj.max_unsigned_body
         is_unsigned = unsigned is not None and not _SIGNATURES & self.headers.keys()
         self._most = min(self.adj.max_body, unsigned) if is_unsigned else self.adj.max_body
@@ -51,9 +74,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         taken = int(super().received(data))
         if isinstance(self.error, RequestEntityTooLarge) or (self.error is None and self._is_too_large()):
-            self._refuse(RequestEntityTooLarge(self._limit_text()))
+            self._refuse(_TooLargeError(self._limit_text()))
+        elif self.error is None and self._repeats_id:
+            self._refuse(_BadRequestError(f"The header {REQUEST_ID_HEADER} is given more than once. Send it once."))
         elif self.error is None and self._is_padded():
-            self._refuse(BadRequest("A line between the chunks of the body is too long."))
+            self._refuse(_BadRequestError("A line between the chunks of the body is too long."))
         return taken
 
     def _is_too_large(self) -> bool:

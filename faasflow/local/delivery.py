@@ -3,7 +3,8 @@
 A delivery has come through when it was answered 2xx, 3xx, 4xx or 500: asking again would not change that. It is tried
 again, later and later, when there was no answer, or 408, 429, 502, 503 or 504; after `ATTEMPTS` it is given up. The
 result goes to the callback as a message of its own, taken in the transaction that removes the call, and is retried
-alike.
+alike. A callback that is redirected is posted again, as it is, to where 307 and 308 of the same address point; any
+other 3xx did not take it, and it is given up with the new address.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
 from faasflow.codec import msgpack_decoder
+from faasflow.config import redirection
 from faasflow.errors import CallTimeoutError, GatewayError, TransportError
 from faasflow.local.client import Client, LostAnswerError, Reply, find_header
 from faasflow.local.queue import Draft, Message, Queue
@@ -28,6 +31,8 @@ CALL = "call"
 CALLBACK = "callback"
 
 _CALLBACK_TIMEOUT = 30.0
+_SAME_AGAIN = (307, 308)
+_MOST_REDIRECTS = 5
 _LONGEST_LOST_DELAY = 30.0
 _QUEUE_BROKEN_DELAY = 1.0
 _REPLACED = frozenset(
@@ -62,10 +67,16 @@ class Outcome:
     reply: Reply | None = None
     reason: str = ""
     is_lost: bool = False
+    is_moved: bool = False
 
     @property
     def is_delivered(self) -> bool:
-        return self.reply is not None and self.status not in AGAIN
+        return self.reply is not None and self.status not in AGAIN and not self.is_moved
+
+    @property
+    def may_change(self) -> bool:
+        """Whether what did not come through may do so later."""
+        return self.status != HTTPStatus.NOT_FOUND and not self.is_moved
 
     def __str__(self) -> str:
         return self.reason or f"it answered {self.status}"
@@ -118,10 +129,21 @@ class Delivery:
 
     def _deliver_callback(self, message: Message) -> None:
         post = msgpack_decoder(CallbackPost).decode(message.payload)
-        outcome = _outcome(
-            lambda: self._client.send("POST", post.url, headers=post.headers, body=post.body, timeout=_CALLBACK_TIMEOUT)
-        )
+        outcome = self._post(post, post.url, _MOST_REDIRECTS)
         self._end(message, find_header(post.headers, "X-Function-Name") or "callback", outcome, then=[])
+
+    def _post(self, post: CallbackPost, url: str, redirects: int) -> Outcome:
+        outcome = _outcome(
+            lambda: self._client.send("POST", url, headers=post.headers, body=post.body, timeout=_CALLBACK_TIMEOUT)
+        )
+        if outcome.reply is None or not 300 <= outcome.status < 400:
+            return outcome
+        location = outcome.reply.header("Location")
+        target = _same_address(url, location) if outcome.status in _SAME_AGAIN else None
+        if target is not None and redirects > 0:
+            return self._post(post, target, redirects - 1)
+        reason = f"the callback answered {outcome.status}{redirection(url, location, secret_path=True)}"
+        return replace(outcome, is_moved=True, reason=reason)
 
     def _call(self, call: Call) -> Outcome:
         function = self._router.find(call.function)
@@ -132,7 +154,7 @@ class Delivery:
     def _end(self, message: Message, function: str, outcome: Outcome, *, then: list[Draft]) -> None:
         if outcome.is_delivered:
             self._queue.ack(message, then=then)
-        elif outcome.status != HTTPStatus.NOT_FOUND and message.tries + 1 < ATTEMPTS:
+        elif outcome.may_change and message.tries + 1 < ATTEMPTS:
             asked = outcome.reply.header("Retry-After") if outcome.reply else ""
             delay = retry_delay(message.tries + 1, retry_after=asked)
             # It may be what ended the process: the others of its function go first.
@@ -143,6 +165,16 @@ class Delivery:
             self._on_line(
                 function, f"faasflow: a queued {message.kind} was given up after {tries} deliveries: {outcome}"
             )
+
+
+def _same_address(url: str, location: str) -> str | None:
+    """Where a redirect points to, if that is at the same scheme, host and port."""
+    try:
+        target = urljoin(url, location).partition("#")[0]
+        is_same = bool(location) and urlsplit(target)[:2] == urlsplit(url)[:2]
+    except ValueError:
+        return None
+    return target if is_same else None
 
 
 def lost_delay(tries: int) -> float:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+from contextlib import closing
+
 import pytest
 
 from faasflow.testing import FlowTester
@@ -53,6 +57,23 @@ def test_every_route_knows_an_id_of_any_text(serve: Serve, chain: FlowTester, id
     assert client.get(path).json["request_id"] == id
     assert client.get(f"/?state={segment(id)}").body == b"FINISHED"
     assert client.post(f"{path}/stop").json["request_id"] == id
+
+
+def test_an_id_that_is_given_twice_is_refused_by_name(serve: Serve, chain: FlowTester) -> None:
+    port = serve(chain).port
+    for second in ("b", "a"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.putrequest("POST", "/")
+        for name, value in (("X-Faas-Flow-Reqid", "a"), ("x-faas-flow-reqid", second), ("Content-Length", "0")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        with closing(connection):
+            answer = connection.getresponse()
+            told = json.load(answer)
+
+        assert answer.status == 400
+        assert told["error"] == "The header X-Faas-Flow-Reqid is given more than once. Send it once."
+    assert chain.engine.requests(limit=9).rows == []
 
 
 @pytest.mark.parametrize("id", ["a/b", "a//b", "a/state/b"])

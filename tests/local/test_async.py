@@ -110,6 +110,53 @@ def test_a_callback_is_tried_again_without_calling_the_function_again(gateway, h
     assert (len(called), len(posted)) == (1, 3)
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_callback_is_posted_as_it_is_to_where_it_moved(gateway, httpserver, received, http, status):
+    handle, _ = answers(200)
+    moved, posted = answers(status, Location="/callback?of=fn")
+    httpserver.expect_request("/fn/").respond_with_handler(handle)
+    httpserver.expect_request("/old").respond_with_handler(moved)
+
+    http.post(f"{gateway.url}/async-function/fn", headers={"X-Callback-Url": httpserver.url_for("/old")})
+    wait_until(lambda: received, "the callback is posted")
+
+    (callback,) = received
+    assert (callback.method, callback.get_data(), callback.query_string) == ("POST", b"result", b"of=fn")
+    assert (callback.headers["X-Function-Name"], len(posted)) == ("fn", 1)
+    wait_until(lambda: len(gateway.queue) == 0, "the queue is empty")
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "named"),
+    [
+        (301, "/callback?token=hunter2", " and points to 'http://{host}/callback'"),
+        (302, "/callback", " and points to 'http://{host}/callback'"),
+        (303, "https://hooks.example/new", " and points to 'https://hooks.example/new'"),
+        (307, "http://127.0.0.1:1/elsewhere", " and points to 'http://127.0.0.1:1/elsewhere'"),
+        (308, "/old", " and points to 'http://{host}/…'"),
+        (304, "", ""),
+    ],
+)
+def test_a_callback_that_moved_was_not_delivered_and_the_new_address_is_named(
+    start_gateway, httpserver, received, http, status, location, named
+):
+    said: list[str] = []
+    gateway = start_gateway(on_line=lambda name, text: said.append(text))
+    gateway.add_upstream("fn", [httpserver.url_for("/fn")])
+    handle, called = answers(200)
+    moved, posted = answers(*[status] * 10, Location=location)
+    httpserver.expect_request("/fn/").respond_with_handler(handle)
+    httpserver.expect_request("/old").respond_with_handler(moved)
+
+    http.post(f"{gateway.url}/async-function/fn", headers={"X-Callback-Url": httpserver.url_for("/old")})
+    (dead,) = wait_until(gateway.queue.dead, "the callback is given up")
+
+    host = f"{httpserver.host}:{httpserver.port}"
+    assert dead.reason == f"the callback answered {status}{named.format(host=host)}"
+    assert said == [f"faasflow: a queued callback was given up after 1 deliveries: {dead.reason}"]
+    assert (len(called), received, len(posted)) == (1, [], 6 if status == 308 else 1)
+
+
 def test_retry_after_is_waited_for(gateway, httpserver, http):
     handle, seen = answers(503, 200, **{"Retry-After": "0"})
     httpserver.expect_request("/fn/").respond_with_handler(handle)
