@@ -123,7 +123,7 @@ def _subject(target: str | None, stack: Path | None, gateway: str, state_dir: Pa
     if target is None and stack is None and (names_flow(os.environ) or stack_file(Path()) is None):
         return Subject("The settings of this environment:", inspect(os.environ), {})
     if target is None:
-        found = flows(read_stack(stack))
+        found = [spec for spec in flows(read_stack(stack)) if not spec.mistake]
         if not found:
             raise click.UsageError("The stack file has no flow. Name a handler.py, or its folder.")
         target = found[0].name

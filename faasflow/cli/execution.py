@@ -182,7 +182,14 @@ def _how_to_go_on(request_id: str, wishes: Wishes) -> str:
 
 
 def _refuse_missing(plan: Inspection, target: Target) -> None:
-    """Before anything runs: every function that the flow can call must be there."""
+    """Before anything runs: every function that the flow can call must be there, or be known to run elsewhere."""
+    for name, node in plan.calls.items():
+        spec = target.stack.functions.get(name.partition(".")[0])
+        if spec is not None and not spec.url and (spec.unhosted or spec.mistake):
+            raise RunError(
+                f"Node {node!r} calls function {name!r}, which is not hosted here: {spec.unhosted or spec.mistake}",
+                hint=f"Give its 'url' in stack.local.yml: functions: {{{spec.name}: {{url: ...}}}}",
+            )
     for name, node in plan.missing(target.stack).items():
         call = f"Node {node!r} calls function {name!r}"
         if target.stack.path:

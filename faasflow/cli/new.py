@@ -38,10 +38,10 @@ def _checked(_context: click.Context, _parameter: click.Parameter, name: str) ->
     "--append",
     "stack",
     type=click.Path(path_type=Path, dir_okay=False),
-    default="stack.yml",
-    help="Stack file that gets the entry, made where there is none; the folder lies beside it (default: stack.yml).",
+    help="Stack file that gets the entry, made where there is none; the folder lies beside it (default: the stack.yml "
+    "or stack.yaml that is here, else a new stack.yml).",
 )
-def new(name: str, lang: str, stack: Path) -> None:
+def new(name: str, lang: str, stack: Path | None) -> None:
     """Make a flow: a folder with a handler and its test, and an entry in stack.yml.
 
     What the stack file holds stays as it is, comments included.
@@ -50,6 +50,10 @@ def new(name: str, lang: str, stack: Path) -> None:
     Example:
       faasflow new greet
     """
+    from faasflow.local.stack import STACK_NAMES, find_stack
+
+    is_usual = stack is None
+    stack = stack or find_stack(Path()) or Path(STACK_NAMES[0])
     folder = stack.parent / name
     if folder.exists():
         raise ExistsError(f"{str(folder)!r} exists already.", hint="Choose another name, or remove it.")
@@ -59,7 +63,7 @@ def new(name: str, lang: str, stack: Path) -> None:
     for file in (*created, stack):
         show(f"wrote {file}")
     show()
-    show(_next_steps(name, folder, stack))
+    show(_next_steps(name, folder, option="" if is_usual or stack == Path("stack.yml") else f" -f {stack}"))
 
 
 def make_folder(folder: Path) -> list[Path]:
@@ -92,8 +96,7 @@ def _with_entry(stack: Path, name: str, lang: str) -> str:
         raise StackTextError(f"{stack}: {error.message}", hint=error.hint) from error
 
 
-def _next_steps(name: str, folder: Path, stack: Path) -> str:
-    option = "" if stack == Path("stack.yml") else f" -f {stack}"
+def _next_steps(name: str, folder: Path, *, option: str) -> str:
     steps = [
         (f"edit {folder / 'handler.py'}", "what the flow does"),
         # Only so do tests in folders like `see-off`, which are no names of Python, find what lies beside them.

@@ -186,7 +186,7 @@ class Remote:
     ) -> requests.Response:
         """What the gateway itself answers to a GET."""
         url = f"{self.url}{path}"
-        answer = self._send("GET", url, headers=_login(self.url), body=b"", timeout=timeout, is_stream=is_stream)
+        answer = self._send("GET", url, headers=stored_login(self.url), body=b"", timeout=timeout, is_stream=is_stream)
         if answer.status_code == 401:
             raise RemoteError(
                 f"The gateway {self.url} wants a login for its {what}.",
@@ -327,7 +327,7 @@ def _normal(url: str) -> str:
     return full.rstrip("/")
 
 
-def _login(gateway: str) -> dict[str, str]:
+def stored_login(gateway: str) -> dict[str, str]:
     """The login that `faas-cli login` keeps for this gateway, as a header."""
     folder = os.environ.get("OPENFAAS_CONFIG") or "~/.openfaas"
     try:

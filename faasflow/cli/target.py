@@ -14,7 +14,6 @@ from faasflow.errors import FaasflowError
 if TYPE_CHECKING:
     from faasflow.local.stack import FunctionSpec, Stack
 
-STACK_NAMES = ("stack.yml", "stack.yaml")
 HANDLER = "handler.py"
 
 
@@ -36,11 +35,10 @@ class Target:
 
 def stack_file(start: Path) -> Path | None:
     """The stack file in `start` or in the nearest folder above it."""
-    for folder in (start.absolute(), *start.absolute().parents):
-        for name in STACK_NAMES:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+    from faasflow.local.stack import find_stack
+
+    folders = (start.absolute(), *start.absolute().parents)
+    return next(filter(None, map(find_stack, folders)), None)
 
 
 def read_stack(given: Path | None) -> Stack:
@@ -98,7 +96,12 @@ def _at(path: Path, given: Path | None) -> Target:
 
 
 def _checked(target: Target) -> Target:
-    if target.spec not in flows(target.stack):
+    spec = target.spec
+    if spec.mistake:
+        raise TargetError(f"Function {target.name!r} cannot be run: {spec.mistake}")
+    if spec.unhosted:
+        raise TargetError(f"Function {target.name!r} cannot be run here: {spec.unhosted}.")
+    if not spec.is_flow:
         raise TargetError(
             f"Function {target.name!r} is no flow: its lang is {target.spec.lang!r}.",
             hint=f"Serve it with `faasflow up` and call it with `faasflow invoke {target.name}`.",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from faasflow.cli.console import paint, show
 from faasflow.cli.options import stack_option
+
+if TYPE_CHECKING:
+    from faasflow.local.elsewhere import RemoteGateway
 
 
 def _host_names(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,6 +46,11 @@ def _host_names(context: click.Context, parameter: click.Parameter, names: tuple
     callback=_host_names,
     help="Another host name of the gateway, or of pages that may call it; may be given again.",
 )
+@click.option(
+    "--remote",
+    metavar="URL",
+    help="Gateway that is called for functions which are not hosted here; with its login, as of faas-cli login.",
+)
 def up(
     stack: Path | None,
     port: int,
@@ -48,8 +58,11 @@ def up(
     reload: bool,
     workers: int,
     allow_hosts: tuple[str, ...],
+    remote: str | None,
 ) -> None:
     """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C.
+
+    Handlers in Python are hosted here. Where others run can be named in stack.local.yml, or with --remote.
 
     What was taken into the queue and is not done is done after the next start. A second Ctrl-C ends at once.
 
@@ -57,11 +70,13 @@ def up(
     Examples:
       faasflow up
       faasflow up -f team/stack.yml --port 9000 --reload
+      faasflow up --remote https://gateway.example.com
     """
     from faasflow.cli.target import stack_file
     from faasflow.local import up as serve
 
     file = stack or stack_file(Path()) or Path()
+    elsewhere = None if remote is None else _with_login(remote)
     serve(
         file,
         port=port,
@@ -69,8 +84,18 @@ def up(
         reload=reload,
         workers=workers,
         allow_hosts=allow_hosts,
+        remote=elsewhere,
         say=_say,
     )
+
+
+def _with_login(url: str) -> RemoteGateway:
+    """A gateway, with the login in its URL, else the one that `faas-cli login` keeps for it."""
+    from faasflow.cli.remote import stored_login
+    from faasflow.local.elsewhere import remote_gateway
+
+    gateway = remote_gateway(url)
+    return gateway if gateway.headers else replace(gateway, headers=[*stored_login(gateway.url).items()])
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from faasflow.cli.options import query_option, query_text, stack_option
 
 if TYPE_CHECKING:
     from faasflow.cli.target import Target
+    from faasflow.local.stack import Stack
 
 _AT_ONCE = 2
 
@@ -32,29 +33,45 @@ def validate(
     """Check flows: load each handler and build its graph, without running it.
 
     TARGET is a flow of the stack file, a handler.py, or its folder; without one, every flow of the stack file is
-    checked. Ends with 1 if one of them is broken. That a function is called which the stack file does not have is a
-    warning.
+    checked, and whether the handlers of its other functions are there. Ends with 1 if something is broken. That a
+    function is called which the stack file does not have, or is not hosted here, is a warning.
 
     \b
     Examples:
       faasflow validate
       faasflow validate greet
     """
-    from faasflow.cli.target import Target, find_target, flows, read_stack
+    from faasflow.cli.target import find_target
 
+    broken = 0
     if targets:
         chosen = [find_target(target, stack) for target in targets]
     else:
-        whole = read_stack(stack)
-        chosen = [Target(spec.name, whole) for spec in flows(whole)]
-    if not chosen:
-        note("There is no flow in the stack file.")
-    broken = 0
+        chosen, broken = _all_of(stack)
     for target, found in zip(chosen, _inspected(chosen, query_text(query)), strict=True):
         _show(target, found)
         broken += isinstance(found, BrokenFlowError)
     if broken:
         context.exit(FAILED)
+
+
+def _all_of(given: Path | None) -> tuple[list[Target], int]:
+    """The flows of a stack file that can be looked at, and how many functions have mistakes in it. What else there is
+    to say of the stack file is written."""
+    from faasflow.cli.target import Target, flows, read_stack
+
+    stack = read_stack(given)
+    for spec in stack.functions.values():
+        if spec.mistake:
+            show(f"{mark('bad', stream=sys.stdout)} {spec.name}: {spec.mistake}")
+        elif spec.unhosted:
+            show(f"{mark('warning', stream=sys.stdout)} {spec.name}: not hosted here: {spec.unhosted}")
+    for text in stack.notes:
+        show(f"{mark('warning', stream=sys.stdout)} {text}")
+    sound = [Target(spec.name, stack) for spec in flows(stack) if not spec.mistake]
+    if not sound:
+        note("There is no flow in the stack file.")
+    return sound, sum(bool(spec.mistake) for spec in stack.functions.values())
 
 
 def _inspected(targets: list[Target], query: str) -> Iterator[Inspection | BrokenFlowError]:
@@ -87,8 +104,16 @@ def _show(target: Target, found: Inspection | BrokenFlowError) -> None:
         return
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
     show(f"{mark('good', stream=sys.stdout)} {target.name}: {nodes}")
-    path = target.stack.path
-    where = f"which {path.name} does not have" if path else "and there is no stack file that has it"
-    for name, node in found.missing(target.stack).items():
-        sign = mark("warning", stream=sys.stdout)
-        show(f"{sign} {target.name}: node {node!r} calls function {name!r}, {where}")
+    sign = mark("warning", stream=sys.stdout)
+    for name, node in found.calls.items():
+        problem = _problem(name, target.stack)
+        if problem:
+            show(f"{sign} {target.name}: node {node!r} calls function {name!r}, {problem}")
+
+
+def _problem(name: str, stack: Stack) -> str:
+    """What is to be said of a call of a function, if anything."""
+    spec = stack.functions.get(name.partition(".")[0])
+    if spec is None:
+        return f"which {stack.path.name} does not have" if stack.path else "and there is no stack file that has it"
+    return "which is not hosted here" if spec.unhosted and not spec.url else ""

@@ -15,6 +15,7 @@ from faasflow.local.api import create_api
 from faasflow.local.browsers import BrowserGuard
 from faasflow.local.client import Client
 from faasflow.local.delivery import Delivery
+from faasflow.local.elsewhere import RemoteGateway, serve_elsewhere
 from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
 from faasflow.local.queue import Queue
 from faasflow.local.routing import Router, Upstreams, check_durations
@@ -37,6 +38,7 @@ class Gateway:
     Making one takes the state folder and the port (0 picks a free one); `start` serves. `on_line(name, text)` is told
     every line that a function writes. `timeout` bounds a call in seconds, unless the function has an `exec_timeout`.
     Requests must name an address, localhost, `host` or one of `allow_hosts`, and so must the pages that send them.
+    What is not hosted here is called at its URL, else at the `remote` gateway.
     """
 
     def __init__(
@@ -51,17 +53,21 @@ class Gateway:
         timeout: float = 60.0,
         body_limit: int = BODY_LIMIT,
         allow_hosts: Collection[str] = (),
+        remote: RemoteGateway | None = None,
         on_line: Callable[[str, str], None] = lambda name, text: None,
     ) -> None:
-        specs = stack.functions if stack is not None else {}
-        for spec in specs.values():
+        specs = stack.functions.values() if stack is not None else ()
+        for spec in specs:
             check_durations(spec)
+        hosted = [spec for spec in specs if spec.is_hosted]
         self._host = host
         self._timeout = timeout
         self._reloads = reload
         self._stopping = threading.Event()
         self._client = Client(threads=THREADS + workers)
-        self._router = Router(self._client, timeout=timeout)
+        self._router = Router(
+            self._client, timeout=timeout, elsewhere=remote.unknown if remote is not None else lambda name: None
+        )
         self._api = create_api(self._router, is_stopping=self._stopping.is_set)
         self._state = StateDir(Path(state_dir))
         with ExitStack() as undo:
@@ -73,11 +79,11 @@ class Gateway:
             guarded = BrowserGuard(self._answer, own=host, names=allow_hosts)
             self._server = GatewayServer(guarded, host=host, port=port, threads=THREADS)
             undo.pop_all()
-        self._supervisor = Supervisor(specs.values(), environment=self._environment, on_line=on_line)
-        for function in self._supervisor.functions.values():
-            self._router.add(function)
+        self._supervisor = Supervisor(hosted, environment=self._environment, on_line=on_line)
+        for spec in specs:
+            self._router.add(self._supervisor.functions.get(spec.name) or serve_elsewhere(spec, remote))
         self._delivery = Delivery(self._queue, self._router, self._client, workers=workers, on_line=on_line)
-        self._watcher = Watcher({spec.name: spec.handler for spec in specs.values()}, on_change=self._reload)
+        self._watcher = Watcher({spec.name: spec.handler for spec in hosted}, on_change=self._reload)
 
     @property
     def url(self) -> str:

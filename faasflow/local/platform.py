@@ -10,8 +10,9 @@ from pathlib import Path
 from types import FrameType
 
 from faasflow.errors import GatewayError
+from faasflow.local.elsewhere import RemoteGateway, without_login
 from faasflow.local.gateway import GRACE, Gateway
-from faasflow.local.stack import Stack, load_stack
+from faasflow.local.stack import FunctionSpec, Stack, load_stack
 from faasflow.local.state import STATE_DIR
 
 
@@ -25,13 +26,15 @@ def up(
     workers: int = 8,
     allow_hosts: Collection[str] = (),
     grace: float = GRACE,
+    remote: RemoteGateway | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Host the functions of a stack file until SIGINT or SIGTERM; a second signal ends at once.
 
     `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
     folder is `.faasflow` beside the stack file unless another is given. `allow_hosts` are names, besides localhost, by
-    which browsers may reach it. `GatewayError` if the gateway cannot start; a
+    which browsers may reach it. What is not hosted here is called at the `remote` gateway, if one is given.
+    `GatewayError` if the gateway cannot start; a
     function that does not start is said, and tried again when it is called or changed. To be called in the main
     thread."""
     stack = load_stack(stack_path)
@@ -45,12 +48,13 @@ def up(
         reload=reload,
         workers=workers,
         allow_hosts=allow_hosts,
+        remote=remote,
         on_line=lambda name, text: say(f"[{name}] {text}"),
     )
     ended = _end_on_signals(gateway)
     gateway.start()
     broken = gateway.start_functions()
-    for line in _summary(gateway, stack, broken):
+    for line in _summary(gateway, stack, broken, remote):
         say(line)
     ended.wait()
     say("stopping: waiting for what is in flight (Ctrl-C again ends at once)")
@@ -72,8 +76,24 @@ def _end_on_signals(gateway: Gateway) -> threading.Event:
     return ended
 
 
-def _summary(gateway: Gateway, stack: Stack, broken: Mapping[str, GatewayError]) -> list[str]:
+def _summary(
+    gateway: Gateway, stack: Stack, broken: Mapping[str, GatewayError], remote: RemoteGateway | None
+) -> list[str]:
     width = max(len(name) for name in ["gateway", *stack.functions])
-    states = {name: f"broken: {broken[name]}" if name in broken else "running" for name in stack.functions}
+    states = {
+        name: f"broken: {broken[name]}" if name in broken else _state(spec, remote)
+        for name, spec in stack.functions.items()
+    }
     lines = [f"{name:{width}}  {gateway.url}/function/{name}  {state}" for name, state in states.items()]
     return [*lines, f"{'gateway':{width}}  {gateway.url}", "ready"]
+
+
+def _state(spec: FunctionSpec, remote: RemoteGateway | None) -> str:
+    if spec.is_hosted:
+        return "running"
+    if spec.url:
+        return f"at {without_login(spec.url)[0]}"
+    if spec.mistake:
+        return f"broken: {spec.mistake}"
+    way = "calls are answered 502" if remote is None else f"calls go to {remote.url}"
+    return f"not hosted: {spec.unhosted}; {way}"

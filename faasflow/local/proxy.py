@@ -21,7 +21,7 @@ from faasflow.errors import CallTimeoutError, GatewayError, TransportError
 from faasflow.local.client import Headers, end_to_end, find_header
 from faasflow.local.delivery import CALL, Call
 from faasflow.local.queue import Draft, Queue
-from faasflow.local.routing import Function, Router
+from faasflow.local.routing import Absent, Function, Router
 from faasflow.naming import IdMaker
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Proxy:
         function = self._router.find(name)
         if function is None:
             return answer.error(404, f"There is no function {name!r}. GET /system/functions lists those there are.")
+        if isinstance(function, Absent):
+            return answer.error(502, f"Function {function.spec.name!r}: {function.reason}")
         handle = self._enqueue if prefix == ASYNC else self._forward
         return handle(function, target, environ, answer)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from faasflow.config import parse_duration
 from faasflow.errors import GatewayError, UnreachableError
-from faasflow.local.client import Client, Headers, LostAnswerError, Reply
+from faasflow.local.client import Client, Headers, LostAnswerError, Reply, find_header
 from faasflow.local.logs import LogRing
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
 
@@ -22,12 +23,15 @@ _RETRY = "/retry"
 
 
 class Function(Protocol):
-    """Something that can be called by name."""
+    """Something that can be called by name. Its `headers` go with every call that has none of these names; when it
+    cannot be reached, a call is repeated for `patience` seconds, within its own limit."""
 
     spec: FunctionSpec
     logs: LogRing
     invocations: int
     created: float
+    headers: Headers
+    patience: float
 
     @property
     def replicas(self) -> int:
@@ -44,8 +48,12 @@ class Function(Protocol):
 class Upstreams:
     """A function that runs elsewhere, at one or more URLs that take turns."""
 
-    def __init__(self, spec: FunctionSpec, urls: Sequence[str]) -> None:
+    def __init__(
+        self, spec: FunctionSpec, urls: Sequence[str], *, headers: Headers = (), patience: float = math.inf
+    ) -> None:
         self.spec = spec
+        self.headers = headers
+        self.patience = patience
         self.logs = LogRing()
         self.invocations = 0
         self.created = time.time()
@@ -60,12 +68,43 @@ class Upstreams:
         yield url
 
 
-class Router:
-    """Calls functions by name. `timeout` is in seconds, for a function whose environment has no `exec_timeout`."""
+class Absent:
+    """A function that is known and served nowhere."""
 
-    def __init__(self, client: Client, *, timeout: float) -> None:
+    replicas = available = 0
+    headers: Headers = ()
+    patience = 0.0
+
+    def __init__(self, spec: FunctionSpec) -> None:
+        self.spec = spec
+        self.logs = LogRing()
+        self.invocations = 0
+        self.created = time.time()
+
+    @property
+    def reason(self) -> str:
+        """Why it is served nowhere, with the way out."""
+        if self.spec.mistake:
+            return self.spec.mistake
+        return (
+            f"it is not hosted here: {self.spec.unhosted}. "
+            "Give its 'url' in stack.local.yml, or forward such calls with `faasflow up --remote URL`."
+        )
+
+    def use(self) -> AbstractContextManager[str]:
+        raise GatewayError(self.reason)
+
+
+class Router:
+    """Calls functions by name. `timeout` is in seconds, for a function whose environment has no `exec_timeout`; what
+    is unknown here is what `elsewhere` makes of its name."""
+
+    def __init__(
+        self, client: Client, *, timeout: float, elsewhere: Callable[[str], Function | None] = lambda name: None
+    ) -> None:
         self._client = client
         self._timeout = timeout
+        self._elsewhere = elsewhere
         self._functions: dict[str, Function] = {}
         self._lock = threading.Lock()
 
@@ -77,18 +116,18 @@ class Router:
         self._functions[function.spec.name] = function
 
     def find(self, name: str) -> Function | None:
-        """The function called `name` or `name.namespace`."""
+        """The function called `name` or `name.namespace`; `None` if there is none."""
         plain, _, namespace = name.partition(".")
         function = self._functions.get(plain)
         if function is None or namespace not in ("", DEFAULT_NAMESPACE, function.spec.namespace):
-            return None
+            return self._elsewhere(name)
         return function
 
     def call(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
         """Call for somebody who waits: as `send`, and again where the process ended meanwhile and another call does no
         harm. That is so for what was not sent, and for whatever a flow takes, which knows its requests by their
         ids."""
-        until = time.monotonic() + self._limit(function.spec)
+        until = time.monotonic() + min(self._limit(function.spec), function.patience)
         while True:
             try:
                 return self.send(function, method, target, headers=headers, body=body)
@@ -110,8 +149,10 @@ class Router:
 
     def _send(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
         timeout = self._limit(function.spec)
+        added = [(name, value) for name, value in function.headers if find_header(headers, name) is None]
+        sent = [*headers, *added]
         with function.use() as url:
-            return self._client.send(method, url, target=target, headers=headers, body=body, timeout=timeout)
+            return self._client.send(method, url, target=target, headers=sent, body=body, timeout=timeout)
 
     def _limit(self, spec: FunctionSpec) -> float:
         # Later than the function's own limit, which can give a better answer.

@@ -3,6 +3,7 @@ its files change."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from faasflow.errors import GatewayError
+from faasflow.local.client import Headers
 from faasflow.local.logs import LogRing
 from faasflow.local.process import FunctionProcess
 from faasflow.local.stack import FunctionSpec
@@ -39,6 +41,9 @@ class HostedFunction:
     A process that died is replaced: that of a flow at once, as its clock runs in it, any other at the next call. Calls
     wait for the new one. Only one that keeps dying soon after its start is replaced later and later, up to four
     seconds."""
+
+    headers: Headers = ()
+    patience = math.inf
 
     def __init__(self, spec: FunctionSpec, *, environment: Environment, on_line: OnLine, ready_timeout: float) -> None:
         self.spec = spec

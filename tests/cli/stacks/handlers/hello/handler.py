@@ -1,0 +1,2 @@
+def define(flow, context):
+    flow.sync_node().modify(bytes.upper)
