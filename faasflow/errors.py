@@ -172,7 +172,8 @@ class RequestTimeoutError(FaasflowError, TimeoutError):
 
 
 class LostStartError(FaasflowError):
-    """A node that may run at most once was started and its process ended before the outcome was recorded."""
+    """A node was started and its process ended before the outcome was recorded: several times in a row, or once for a
+    node that may run at most once."""
 
 
 class BranchesFailedError(FaasflowError):

@@ -12,7 +12,15 @@ from faasflow import graph
 from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, Failure, load
-from faasflow.errors import CallError, FaasflowError, NodeTimeoutError, TransportError, UnreachableError, variable_hint
+from faasflow.errors import (
+    CallError,
+    FaasflowError,
+    LostStartError,
+    NodeTimeoutError,
+    TransportError,
+    UnreachableError,
+    variable_hint,
+)
 from faasflow.graph.policy import Retry, seconds_of
 
 _LONGEST_TRACEBACK = 8000
@@ -55,6 +63,11 @@ class Attempts:
     def unsent(self) -> int:
         """How many could not connect to what they were to call, and do not count."""
         return sum(attempt.unsent for attempt in self.failed)
+
+    def is_lost(self, run: int) -> bool:
+        """Whether the last one of a run failed because its process ended each time."""
+        last = self.last
+        return last is not None and last.run == run and last.failure.error_type == LostStartError.__name__
 
     def connecting(self, run: int) -> int:
         """How often the last ones of a run could not connect, one after the other."""
@@ -130,7 +143,7 @@ def failure_of(step: Step, error: BaseException, *, attempt: int, operation: str
         hint=_text_of(error, _hint)[:_LONGEST_MESSAGE],
         index=index,
         code=code,
-        is_open=isinstance(error, TransportError | NodeTimeoutError) or code in _OPEN_CODES,
+        is_open=isinstance(error, TransportError | NodeTimeoutError | LostStartError) or code in _OPEN_CODES,
     )
 
 

@@ -22,7 +22,7 @@ from faasflow.engine import callback
 from faasflow.engine.attempts import Attempts, failure_of
 from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
 from faasflow.engine.guard import UserCodeError, user_code
-from faasflow.engine.leases import Running
+from faasflow.engine.leases import LOST_STARTS, Running
 from faasflow.engine.ledger import Ledger
 from faasflow.engine.lifecycle import NodeState, RequestState
 from faasflow.engine.parts import Parts
@@ -38,6 +38,7 @@ from faasflow.errors import (
     DefinitionChangedError,
     FaasflowError,
     KeyNotFoundError,
+    LostStartError,
     StoreUnavailableError,
     TransportError,
     TryAgainError,
@@ -97,21 +98,43 @@ class Closing:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    def run(self, work: Work, record: RequestRecord, error: BaseException | None = None) -> None:
+    def run(
+        self, work: Work, record: RequestRecord, error: BaseException | None = None, *, is_again: bool = False
+    ) -> None:
         """Run and record the closing steps that are not recorded, for one who has just ended the request in the
-        delivery of `work`. A callback that is not taken is tried again by the clock."""
+        delivery of `work`. A callback that is not taken is tried again by the clock. With `is_again` they may have been
+        started before."""
         for name, known in self._missing(work.ledger, record).items():
             started = self._parts.clock.now()
             running = Running(work.ledger, None, _lease(name), 1, started)
-            self._parts.leases.take_over(running, known.get(_lease(name)))
+            stood = self._parts.leases.take_over(running, known.get(_lease(name)))
             attempts = closing_attempts(name, known)
             if name.startswith(CALLBACK):
                 if attempts.last is None or attempts.last.next <= started:
                     self._tell(work, record, name, attempts)
                 continue
-            with self._parts.leases.working(running):
-                outcome = self._outcome(work, record, name, error, started)
+            if is_again and not stood:
+                self._take(work, running)
+            outcome = self._leased(work, record, name, error, running)
             work.ledger.create(_key(name), dump(outcome), delete=[_lease(name)] if running.held else [])
+
+    def _take(self, work: Work, running: Running) -> None:
+        """Have a lease before a handler is started that may have ended its process before."""
+        running.request = work.ledger.read().request
+        has_leases = self._parts.lease_after != float("inf")
+        if has_leases and running.request is not None and not self._parts.leases.take(running):
+            raise TryAgainError(f"Another delivery of {running.key!r} was faster.")
+
+    def _leased(
+        self, work: Work, record: RequestRecord, name: str, error: BaseException | None, running: Running
+    ) -> NodeRecord:
+        started = running.started
+        try:
+            with self._parts.leases.working(running):
+                return self._outcome(work, record, name, error, started, lost=running.lost)
+        except (StoreUnavailableError, TryAgainError):
+            self._parts.leases.release(running)
+            raise
 
     def run_again(self, work: Work, record: RequestRecord) -> None:
         """`run`, for one who finds the request ended. Two at a time would call a handler twice: as long as who ended it
@@ -124,7 +147,7 @@ class Closing:
                 retry_after=self._parts.repair_delay,
             )
         if missing:
-            self.run(work, record)
+            self.run(work, record, is_again=True)
 
     def waiting(self, request_id: str, record: RequestRecord) -> list[float]:
         """Since when each closing step that is not recorded could be run: the end, the end of its lease, or the time of
@@ -176,10 +199,18 @@ class Closing:
         return lambda: encode(call(on_failure, reason), "on_failure")
 
     def _outcome(
-        self, work: Work, record: RequestRecord, name: str, error: BaseException | None, started: float
+        self,
+        work: Work,
+        record: RequestRecord,
+        name: str,
+        error: BaseException | None,
+        started: float,
+        *,
+        lost: int,
     ) -> NodeRecord:
         with self._told(work, record, name, 1) as told:
             try:
+                _check_lost(name, lost)
                 handler = self._handler(work, record, name, error)
                 with user_code():
                     data = handler()
@@ -300,6 +331,14 @@ def failure_text(request_id: str, record: RequestRecord) -> bytes:
         "hint": failure.hint,
     }
     return msgspec.json.encode(body)
+
+
+def _check_lost(name: str, lost: int) -> None:
+    if lost >= LOST_STARTS:
+        raise LostStartError(
+            f"{name} was started {lost} times, and each time its process ended before it had ended.",
+            hint="See in the log of the function what ended it.",
+        )
 
 
 def _gone(what: str) -> DefinitionChangedError:

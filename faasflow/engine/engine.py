@@ -161,12 +161,13 @@ class Engine:
         """What is known of a request now; `RequestNotFoundError` if nothing is."""
         return self._answer(request_id, self._request(request_id).record)
 
-    def deliver(self, request_id: str, data: bytes) -> None:
+    def deliver(self, request_id: str, data: bytes, *, is_again: bool = False) -> None:
         """Carry out one message of the queue. When it returns, the message is done with; `MessageError` for one that is
-        not ours; `TryAgainError`, `StoreUnavailableError` and `ForwardError` ask for it again."""
+        not ours; `TryAgainError`, `StoreUnavailableError` and `ForwardError` ask for it again. With `is_again` the
+        queue has delivered it before."""
         message = self._parts.codec.decode(data, request_id, self._parts.clock.now())
         self._parts.queue.measure(message, data, self._parts.repair_after)
-        self._executor.deliver(message)
+        self._executor.deliver(msgspec.structs.replace(message, is_again=message.is_again or is_again))
 
     def pause(self, request_id: str) -> RequestState:
         """Let running nodes end and start no new one. `RequestConflictError` for a request that has ended."""

@@ -29,7 +29,7 @@ from faasflow.engine import attempts, operations, plan, split
 from faasflow.engine.closing import Closing
 from faasflow.engine.context import Context
 from faasflow.engine.guard import UserCodeError
-from faasflow.engine.leases import Running
+from faasflow.engine.leases import LOST_STARTS, Running
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.message import Message, message_for
@@ -143,6 +143,8 @@ class Executor:
         try:
             self._leased(work, request, snapshot)()
         except AGAIN:
+            if work.running is not None:
+                self._parts.leases.release(work.running)
             raise
         except OperationError as failed:
             outcome = Failed(failed.error, failed.operation, failed.index, failed.data, failed.is_unsent)
@@ -184,18 +186,14 @@ class Executor:
     def _leased(self, work: Work, request: StoredRequest, snapshot: Snapshot) -> Callable[[], None]:
         running = work.running = self._running(work, request)
         stood = self._parts.leases.take_over(running, snapshot.entries.get(work.step.lease))
-        if not stood and self._may_be_doubled(work, request) and not self._parts.leases.take(running):
+        if not stood and self._is_doubtful(work, request) and not self._parts.leases.take(running):
             raise TryAgainError(f"Another delivery of {str(work.step)!r} was faster.")
-        try:
-            with self._parts.leases.working(running):
-                return self._outcome(work, request, snapshot)
-        except TryAgainError:
-            self._parts.leases.release(running)
-            raise
+        with self._parts.leases.working(running):
+            return self._outcome(work, request, snapshot)
 
-    def _may_be_doubled(self, work: Work, request: StoredRequest) -> bool:
-        """Whether the step may have been forwarded twice, so that both messages may come within the moment before a
-        lease appears by itself."""
+    def _is_doubtful(self, work: Work, request: StoredRequest) -> bool:
+        """Whether the step may have been started before: forwarded twice, so that both messages may come within the
+        moment before a lease appears by itself; or by a process that ended in that moment."""
         if request.version is None or self._parts.lease_after == float("inf"):
             return False
         put = work.message.put or work.started  # what a start runs at once was never put into the queue
@@ -210,6 +208,7 @@ class Executor:
         """Do the step's work; what is given back records it."""
         self._begin(work, request)
         self._check_definition(work, request)
+        _check_lost(work)
         work.context._bind(work.ledger, work.payloads, work.definition, work.step)
         self._watch(work, request)
         if work.step.phase is Phase.SPLIT:
@@ -333,6 +332,21 @@ class Executor:
 
 
 _LATE = 0.5  # seconds in which the node's own thread may say that it is late
+
+
+def _check_lost(work: Work) -> None:
+    """Fail a step whose starts come to nothing. The first time it may be somebody else who ends its processes; an
+    attempt after that is over with its first start."""
+    lost = work.running.lost if work.running is not None else 0
+    allowed = 1 if work.attempts.is_lost(work.message.life.run) else LOST_STARTS
+    if lost >= allowed:
+        times = "again, and" if allowed == 1 else f"{lost} times, and each time"
+        raise LostStartError(
+            f"Node {work.node.id!r} was started {times} its process ended before the outcome was recorded.",
+            hint="See in the log of the function what ended it: too little memory, a crash in a library, os._exit().",
+        )
+    if lost:
+        logger.warning("%s was started before, and its process ended: %d of %d times.", work.step, lost, allowed)
 
 
 def _names(work: Work) -> tuple[str, Step]:

@@ -139,11 +139,13 @@ class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Says that `owner` works on an attempt and is to be left alone until `until`."""
+    """Says that `owner` works on an attempt and is to be left alone until `until`. `lost` counts the starts of the
+    attempt that came to nothing, if this one does: whoever gives the lease back is not counted."""
 
     owner: str
     until: float
     attempt: int = 1
+    lost: int = 1
 
 
 class StartRecord(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from faasflow.http.clock import ClockReport
 from faasflow.http.paths import IdConverter, LastIdConverter, RawPaths, decoded
 from faasflow.naming import header_text
 from faasflow.scope import Scope, entered
+from faasflow.transport.retry import DELIVERY_HEADER
 
 LONGEST_LIST = 1000
 LONGEST_MESSAGE = 1024 * 1024
@@ -150,7 +151,7 @@ class _Front:
         message = request.stream.read(LONGEST_MESSAGE + 1)
         if len(message) > LONGEST_MESSAGE:
             raise MessageError(f"The message has more than {LONGEST_MESSAGE} bytes.")
-        self._engine.deliver(id, message)
+        self._engine.deliver(id, message, is_again=request.headers.get(DELIVERY_HEADER, "1") != "1")
         response = Response(b"")
         response.call_on_close(self._sweep)
         return response

@@ -24,7 +24,7 @@ from faasflow.errors import CallTimeoutError, GatewayError, TransportError
 from faasflow.local.client import Client, LostAnswerError, Reply, find_header
 from faasflow.local.queue import Draft, Message, Queue
 from faasflow.local.routing import Router
-from faasflow.transport.retry import AGAIN, retry_delay
+from faasflow.transport.retry import AGAIN, DELIVERY_HEADER, retry_delay
 
 ATTEMPTS = 50
 CALL = "call"
@@ -124,7 +124,7 @@ class Delivery:
     def _deliver_call(self, message: Message) -> None:
         call = msgpack_decoder(Call).decode(message.payload)
         started = time.time()
-        outcome = self._call(call)
+        outcome = self._call(call, message.tries)
         self._end(message, call.function, outcome, then=_callback(call, outcome, started=started))
 
     def _deliver_callback(self, message: Message) -> None:
@@ -145,11 +145,14 @@ class Delivery:
         reason = f"the callback answered {outcome.status}{redirection(url, location, secret_path=True)}"
         return replace(outcome, is_moved=True, reason=reason)
 
-    def _call(self, call: Call) -> Outcome:
+    def _call(self, call: Call, tries: int) -> Outcome:
         function = self._router.find(call.function)
         if function is None:
             return Outcome(404, reason=f"no function {call.function!r} is in the stack any more")
-        return _outcome(lambda: self._router.send(function, "POST", call.target, headers=call.headers, body=call.body))
+        headers = call.headers
+        if tries and function.spec.is_flow:
+            headers = [*headers, (DELIVERY_HEADER, str(tries + 1))]
+        return _outcome(lambda: self._router.send(function, "POST", call.target, headers=headers, body=call.body))
 
     def _end(self, message: Message, function: str, outcome: Outcome, *, then: list[Draft]) -> None:
         if outcome.is_delivered:

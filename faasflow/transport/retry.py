@@ -13,6 +13,9 @@ AGAIN = frozenset((408, 429, 502, 503, 504))
 ATTEMPTS = 50
 """How often a delivery is tried before it is given up."""
 
+DELIVERY_HEADER = "X-Faas-Flow-Delivery"
+"""The header of a delivery that is tried again: its number, from 2."""
+
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 30.0
 _LONGEST_RETRY_AFTER = 60.0

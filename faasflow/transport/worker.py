@@ -28,7 +28,7 @@ from faasflow.ports import OutgoingCall, Response, Transport
 from faasflow.scope import Scope, entered
 from faasflow.transport.jetstream import FLOW_HEADER, REQUEST_HEADER, Address, Link, consumer_name
 from faasflow.transport.openfaas import REQUEST_ID_HEADER, forward_path
-from faasflow.transport.retry import AGAIN, ATTEMPTS, retry_delay
+from faasflow.transport.retry import AGAIN, ATTEMPTS, DELIVERY_HEADER, retry_delay
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -269,7 +269,7 @@ class _Lane:
             return await message.term()
         if self._is_stopping:
             return await message.nak()
-        call = self._call_of(flow, request_id, message.data)
+        call = self._call_of(flow, request_id, message)
         answer = await _in_thread(lambda: self._attempt(call))
         if isinstance(answer, Response) and answer.is_success:
             return await message.ack()
@@ -278,10 +278,12 @@ class _Lane:
         _log(flow, request_id, tries, answer, is_over=is_over)
         await (message.term() if is_over else message.nak(_delay(answer, tries)))
 
-    def _call_of(self, flow: str, request_id: str, body: bytes) -> OutgoingCall:
+    def _call_of(self, flow: str, request_id: str, message: Msg) -> OutgoingCall:
         url = f"{self._calls.function_url(flow)}/flow/{forward_path(request_id)}"
         headers = {"Content-Type": "application/json", REQUEST_ID_HEADER: request_id}
-        return OutgoingCall("POST", url, headers, [], body, _CALL_TIMEOUT, function=flow)
+        if message.metadata.num_delivered > 1:
+            headers[DELIVERY_HEADER] = str(message.metadata.num_delivered)
+        return OutgoingCall("POST", url, headers, [], message.data, _CALL_TIMEOUT, function=flow)
 
     def _attempt(self, call: OutgoingCall) -> Response | TransportError:
         try:

@@ -4,10 +4,10 @@ A seed makes a flow, its requests and the faults that they meet. Several engines
 thread: at each operation of a store another delivery, command or tick may come in between and run to its own end, as
 deep as there are workers. The queue loses, doubles, holds back and shuffles messages, and repeats one that is worked on
 for long; stores, calls and the queue fail before and after they did what they were asked, or take their time; functions
-answer errors, late, or for a while not at all, and so do the targets of callbacks; workers die in the middle, or stand
-still and go on; the wall clock jumps. Once the faults are used up, time passes until nothing is due, and requests that
-failed are retried. Then every request must have come to what plain recursion says, `checker` must find nothing wrong in
-the history, and after retention nothing may be left.
+answer errors, late, or for a while not at all, and so do the targets of callbacks; workers die in the middle, or each
+time that they call one of the functions, or stand still and go on; the wall clock jumps. Once the faults are used up,
+time passes until nothing is due, and requests that failed are retried. Then every request must have come to what plain
+recursion says, `checker` must find nothing wrong in the history, and after retention nothing may be left.
 
     python -m tests.battery.simulate --seeds 10000
     python -m tests.battery.simulate --seed 4711
@@ -85,6 +85,7 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "stop": (0, 0, 0.03),
     "retry": (0, 0.1),
     "cut": (0, 0.1),
+    "deadly": (0, 0.1),
 }
 """How often each kind of fault strikes where it can; a seed picks one of the rates."""
 
@@ -317,6 +318,7 @@ class Simulation:
         self._todo = [("start", id) for id in plan.requests]
         self._accepted: dict[str, bool] = {}
         self._poisoned = dict(plan.poisoned)
+        self._deadly: set[tuple[str, str]] = set()
         self._cut: dict[tuple[str, str], tuple[int, int]] = {}
         self._sound: set[str] = set()
         self._broken_for = 0.0 if BROKEN in self._without else plan.broken_for
@@ -465,6 +467,7 @@ class Simulation:
         self._expect_attempt(self._busy[-1], int(call.headers[ATTEMPT_HEADER]))
         if name in self._poisoned[request]:
             return Response(400, {}, b"poisoned")
+        self._may_be_deadly(request, name)
         if name in self.plan.broken and self._elapsed < self._broken_for:
             return Response(503, {}, b"broken")
         if self._strikes("error", request):
@@ -480,6 +483,15 @@ class Simulation:
             self._cut[one.request, one.step] = (attempt, self.result.faults.total())
             raise NoAnswerError(f"The answer of {name!r} got lost.")
         return Response(200, {}, answer_of(name, call.body))
+
+    def _may_be_deadly(self, request: str, name: str) -> None:
+        """From now on a function ends the process that calls it for a request, each time; where an attempt is one of
+        few, so that this has an end."""
+        if self.plan.attempts < 10 and self._comes("deadly"):
+            self._deadly.add((request, name))
+        if (request, name) in self._deadly:
+            self._explain("deadly", request)
+            raise Died
 
     def _expect_attempt(self, one: AtWork, attempt: int) -> None:
         """A call whose answer got lost is followed by one of another attempt, unless something else went wrong."""
@@ -622,6 +634,7 @@ class Simulation:
         for id in self._failed():
             if self._schedule.random() < 0.8:
                 self._poisoned[id], self._broken_for = frozenset(), 0.0
+                self._deadly = {(request, name) for request, name in self._deadly if request != id}
                 self._sound |= {id} if self._left == 0 else set()
             self._todo.append(("retry", id))
             self._queue += self._past[id]

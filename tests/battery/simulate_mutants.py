@@ -76,6 +76,10 @@ def _waits_for_lost_answers(call: OutgoingCall, caller: Caller) -> Response:
         raise operations._UnsentError(UnreachableError(str(error))) from error
 
 
+def _starts_for_ever(work: Work) -> None:
+    """Counts no start that came to nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
     """A fault: what takes the place of what. With the kinds in `needs` alone, one of the first `seeds` breaks one of
@@ -98,6 +102,7 @@ MUTANTS: Mapping[str, Mutant] = {
         does=_ignores_leases,
         needs=frozenset({"slow"}),
         breaks=frozenset({"I6"}),
+        apart=frozenset({"deadly"}),
     ),
     "an outcome that who held a lease records over another": Mutant(
         target=_ENGINE + "ledger.Ledger.commit",
@@ -135,6 +140,12 @@ MUTANTS: Mapping[str, Mutant] = {
         does=_waits_for_lost_answers,
         needs=frozenset({"cut"}),
         breaks=frozenset({"I18"}),
+    ),
+    "a node that is started for ever": Mutant(
+        target=_ENGINE + "executor._check_lost",
+        does=_starts_for_ever,
+        needs=frozenset({"deadly"}),
+        breaks=frozenset({"I1"}),
     ),
     "a result that is recorded over another": Mutant(
         target=_ENGINE + "ledger.Ledger.commit",

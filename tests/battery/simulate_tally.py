@@ -16,6 +16,7 @@ EXERCISED = (
     "leases taken over",
     REPEATED,
     "node timeouts",
+    "nodes that ended their processes",
     "request timeouts",
     "callbacks tried again",
     "callbacks given up",
@@ -78,6 +79,7 @@ class _Count:
             self.found["callbacks given up"] += record["state"] == "FAILED"
         else:
             self.found["node timeouts"] += kind == "NodeTimeoutError"
+            self.found["nodes that ended their processes"] += kind == "LostStartError"
             self._leases.pop((request, f"lease/{_step(key, family)}"), None)
 
 

@@ -40,10 +40,10 @@ class Renewed(Leases):
         self._names = names
         self.late: list[Callable[[], None]] = []
 
-    def _fresh(self, running: Running) -> bytes:
+    def _fresh(self, running: Running, lasts: float) -> bytes:
         if not running.owner.startswith(_OWNER):
             running.owner = next(self._names)
-        return super()._fresh(running)
+        return super()._fresh(running, lasts)
 
     def _wake(self) -> None:
         """Who renews is told by the simulation."""

@@ -11,7 +11,7 @@ import pytest
 from faasflow.engine.engine import Engine
 from faasflow.engine.parts import Parts
 from faasflow.errors import StoreUnavailableError, TryAgainError
-from faasflow.ports import DataStore, Forward
+from faasflow.ports import DataStore, Forward, StateStore
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing import FakeClock, InProcessTransport, OutgoingCall, RequestState, Response
@@ -25,10 +25,17 @@ class Killed(BaseException):
 class Fleet:
     """Two processes that serve one flow: `first` and `second`, with a queue and stores in common."""
 
-    def __init__(self, define, *, data: DataStore | None = None, inline_limit: int = 32 * 1024) -> None:
+    def __init__(
+        self,
+        define,
+        *,
+        data: DataStore | None = None,
+        inline_limit: int = 32 * 1024,
+        around: Callable[[StateStore], StateStore] = lambda state: state,
+    ) -> None:
         self.clock, self.transport = FakeClock(), InProcessTransport()
         self.state = MemoryStateStore()
-        self._shared = (definer(define), self.state, data or MemoryDataStore())
+        self._shared = (definer(define), around(self.state), data or MemoryDataStore())
         self._inline_limit = inline_limit
         self.first, self.second = self._engine(), self._engine()
 

@@ -16,6 +16,7 @@ from werkzeug import Request, Response
 from faasflow.ports import Forward
 from faasflow.transport.jetstream import Address, JetStreamTransport
 from faasflow.transport.openfaas import OpenFaasTransport
+from faasflow.transport.retry import DELIVERY_HEADER
 from faasflow.transport.worker import Limits, Worker
 from tests.http.support import served
 from tests.servers.nats import NatsServer
@@ -31,6 +32,7 @@ class Gateway:
     answer: Answer = lambda path, body: 200
     url: str = ""
     seen: list[tuple[str, bytes]] = field(default_factory=list)
+    numbers: list[str | None] = field(default_factory=list)
     most_at_once: int = 0
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,6 +46,7 @@ class Gateway:
         path, body = request.full_path.rstrip("?"), request.get_data()
         with self._lock:
             self.seen.append((path, body))
+            self.numbers.append(request.headers.get(DELIVERY_HEADER))
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
         try:

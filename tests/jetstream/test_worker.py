@@ -70,6 +70,7 @@ def test_a_delivery_that_another_time_may_be_answered_2xx_comes_again(stream: St
         stream.wait_for_empty()
 
     assert functions.bodies == [b"hello"] * 3
+    assert functions.numbers == [None, "2", "3"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413])

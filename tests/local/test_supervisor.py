@@ -257,6 +257,26 @@ def test_good_requests_of_a_flow_whose_process_is_ended_by_another_request_are_n
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "did good")] * 8
 
 
+def test_a_node_that_ends_its_process_each_time_fails_by_name_and_others_go_on(project, start_gateway, http):
+    project.function("flow", POISONOUS, lang="faas-flow", environment={"lease": "5s"})
+    url = f"{start_gateway(project).url}/function/flow"
+    http.post(url, data=b"poison", headers={"X-Faas-Flow-Reqid": "poison"})
+    others: list[str] = []
+
+    def has_failed() -> bool:
+        answer = http.post(f"{url}?wait=10s", data=b"good")
+        assert answer.status_code in (200, 202)
+        others.append(answer.headers["X-Faas-Flow-Reqid"])
+        return http.get(f"{url}/flow/poison/state").text == "FAILED"
+
+    wait_until(has_failed, "the request fails", timeout=240)
+    failed = http.get(f"{url}/flow/poison").json()
+    assert (failed["failure"]["node"], failed["failure"]["error_type"]) == ("a", "LostStartError")
+    assert [row["request_id"] for row in http.get(f"{url}/flow/dead-letters").json()["dead_letters"]] == ["poison"]
+    for id in others:
+        wait_until(lambda id=id: http.get(f"{url}/flow/{id}/result").text == "did good", "the others end", timeout=60)
+
+
 def test_a_start_that_loses_its_process_is_sent_again_under_the_same_id_and_repaired(project, start_gateway, http):
     code = """
         import os, pathlib
