@@ -35,7 +35,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_no_repr_shows_a_secret(settings: Settings) -> None:
     transport = OpenFaasTransport(settings.gateway, login=settings.gateway_login)
-    shown = [settings, parts(transport), MessageCodec("flow", settings.key), Gate(settings), transport]  # type: ignore[arg-type]
+    shown = [settings, parts(transport), MessageCodec("flow", settings.key), Gate(settings, "flow"), transport]  # type: ignore[arg-type]
 
     assert not any(SECRET in repr(value) or settings.gateway_login in repr(value) for value in shown)
 
