@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 _LONGEST = 160
@@ -38,6 +39,12 @@ def unescape(segment: str) -> str:
 def readable_path(path: str) -> str:
     """The path of a node as people read it. It may be ambiguous, and is for texts only."""
     return unquote(path)
+
+
+def listed(names: Sequence[str], *, most: int = 10) -> str:
+    """Names in a text: at most `most` of them, and how many there are besides."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def is_unicode(text: str) -> bool:

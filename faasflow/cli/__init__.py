@@ -27,7 +27,7 @@ from faasflow.cli.worker import worker
 __all__ = ["main"]
 
 
-@click.group(cls=App)
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(faasflow.__version__, prog_name="faasflow")
 def main() -> None:
     """Write, run and look at flows of OpenFaaS functions.

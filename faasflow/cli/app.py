@@ -29,6 +29,7 @@ class App(click.Group):
         arguments = sys.argv[1:] if args is None else [*args]
         _open_streams()
         try:
+            _check_arguments(arguments)
             code = super().main(arguments or ["--help"], "faasflow", complete_var, standalone_mode=False, **extra)
         except click.UsageError as error:
             code = _misused(error)
@@ -37,6 +38,17 @@ class App(click.Group):
             code = FAILED
         except FaasflowError as error:
             report_error(error.message, hint=error.hint)
+            code = FAILED
+        except OSError as error:
+            code = _refused(error)
+        except UnicodeEncodeError as error:
+            report_error(f"{error.object[error.start : error.end]!a} is no Unicode text, and must be UTF-8 here.")
+            code = MISUSED
+        except UnicodeDecodeError as error:
+            report_error(f"A file that is read here is no UTF-8 text: it has the byte {error.object[error.start]:#x}.")
+            code = FAILED
+        except RecursionError:
+            report_error("What is read here is nested too deeply.")
             code = FAILED
         except (KeyboardInterrupt, click.Abort):
             code = INTERRUPTED
@@ -52,6 +64,21 @@ def _open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what no file, header or URL may hold."""
+    for argument in arguments:
+        if "\0" in argument:
+            raise click.UsageError(f"Argument {argument!r} has a NUL character.")
+
+
+def _refused(error: OSError) -> int:
+    """What the system does not allow: a file that may not be read, a full disk, a name that is too long."""
+    what = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
+    reason = error.strerror or str(error) or type(error).__name__
+    report_error(f"{what}: {reason}." if what else f"{reason}.")
+    return FAILED
 
 
 def _misused(error: click.UsageError) -> int:

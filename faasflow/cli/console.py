@@ -53,7 +53,7 @@ def note(text: str) -> None:
 
 def report_error(message: str, *, hint: str = "") -> None:
     """Say on stderr what is wrong and what to do."""
-    note(paint(f"faasflow: error: {message}", "red", stream=sys.stderr))
+    note(paint(f"faasflow: error: {shortened(message, _LONGEST)}", "red", stream=sys.stderr))
     if hint:
         note(paint("hint:", "yellow", stream=sys.stderr) + f" {hint}")
 
@@ -139,6 +139,7 @@ def _cut(text: str, limit: int | None, *, keep: int) -> str:
 
 _USUAL_WIDTH = 80
 _LEAST = 10
+_LONGEST = 2_000
 _MARKS = {
     "good": ("✓", "ok", "green"),
     "bad": ("✗", "x", "red"),

@@ -15,6 +15,7 @@ from faasflow.cli.console import counted, note, report_error, show
 from faasflow.cli.finding import flow_of
 from faasflow.cli.listing import show_requests
 from faasflow.cli.options import remote_options
+from faasflow.cli.request import several_requests
 from faasflow.cli.selection import Selection, requests_of, selection_options
 from faasflow.engine.lifecycle import Command, RequestState, transition
 from faasflow.errors import FaasflowError, RequestConflictError
@@ -29,7 +30,7 @@ _DONE = {Command.PAUSE: "paused", Command.RESUME: "resumed", Command.STOP: "stop
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is asked for: `requests` by id, or all of the `selection`."""
+    """What is asked for: `requests`, in the words of the command line, or all of the `selection`."""
 
     requests: tuple[str, ...]
     flow: str | None
@@ -66,7 +67,7 @@ def _steering(command: Callable[..., Any]) -> Callable[..., Any]:
         as_json: bool,
         **options: Any,
     ) -> None:
-        order = _Order(tuple(dict.fromkeys(request)), flow, is_all, selection, dry_run, as_json)
+        order = _Order(request, flow, is_all, selection, dry_run, as_json)
         command(*arguments, order=order, **options)
 
     wrapped: Callable[..., Any] = remote_options(with_order)
@@ -78,7 +79,7 @@ def _steering(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--flow", metavar="NAME", help="The flow (default: the one that knows REQUEST; with --all every flow)."
         ),
-        click.argument("request", nargs=-1),
+        click.argument("request", metavar="[FLOW] REQUEST...", nargs=-1),
     ):
         wrapped = option(wrapped)
     return wrapped
@@ -96,6 +97,7 @@ def pause(context: click.Context, remote: Remote, order: _Order) -> None:
     \b
     Examples:
       faasflow pause cv6bo1rkf1nc73a2dmv0
+      faasflow pause orders order-1 order-2
       faasflow pause --all --flow orders
     """
     _steer(context, remote, order, Command.PAUSE)
@@ -128,7 +130,7 @@ def stop(context: click.Context, remote: Remote, order: _Order) -> None:
 
     \b
     Examples:
-      faasflow stop order-1 order-2 --flow orders
+      faasflow stop orders order-1 order-2
       faasflow stop --all --flow orders --before 2h --dry-run
       faasflow stop --all --state paused
     """
@@ -199,7 +201,7 @@ class _Report:
             show(json.dumps(self.rows, indent=2))
         if is_interrupted:
             note(f"Interrupted: {self.done} of {self.total} {_DONE[self.command]}.")
-        elif self.order.is_all or len(self.order.requests) > 1:
+        elif self.order.is_all or self.total > 1:
             note(self._summary())
 
     def _summary(self) -> str:
@@ -230,12 +232,15 @@ def _selected(remote: Remote, order: _Order, command: Command, report: _Report) 
 def _named(remote: Remote, order: _Order, report: _Report) -> list[dict[str, Any]]:
     """The named requests with their flows, which are looked for before anything is done."""
     rows: list[dict[str, Any]] = []
-    for id in order.requests:
+    requests = several_requests(remote, order.requests, order.flow)
+    for named in requests:
+        there = remote.at(named.gateway) if named.gateway else remote
         try:
-            rows.append({"flow": order.flow or flow_of(remote, id), "request_id": id})
+            flow = named.flow or flow_of(there, named.id)
+            rows.append({"flow": flow, "request_id": named.id, "remote": there})
         except FaasflowError as error:
-            report.fail(None, id, error)
-    report.total = len(order.requests)
+            report.fail(None, named.id, error)
+    report.total = len(requests)
     return rows
 
 
@@ -253,7 +258,7 @@ def _looked_at(remote: Remote, command: Command, row: dict[str, Any]) -> dict[st
     """A named request with what its flow knows of it; `RequestConflictError` where the command does not apply."""
     from faasflow.cli.remote import story_of, story_path
 
-    story = story_of(remote.read(row["flow"], story_path(row["request_id"])))
+    story = story_of(row.get("remote", remote).read(row["flow"], story_path(row["request_id"])))
     if transition(RequestState(story["state"]), command) is None:
         raise RequestConflictError(f"Request {row['request_id']!r} is {story['state']}; {command} does not apply.")
     return {**row, **{name: story[name] for name in ("state", "created", "ended")}}
@@ -266,7 +271,7 @@ def _carry_out(remote: Remote, command: Command, rows: Sequence[dict[str, Any]],
     for row in counted(rows):
         flow, id = row["flow"], row["request_id"]
         try:
-            report.succeed(row, _told(remote, flow, id, command))
+            report.succeed(row, _told(row.get("remote", remote), flow, id, command))
         except RemoteError as error:
             if report.order.is_all and error.code in _GONE:
                 report.pass_over(row, error)
@@ -280,7 +285,7 @@ def _told(remote: Remote, flow: str, request_id: str, command: Command) -> str:
     """What a flow says when it has done it; `RemoteError` for what another function may answer to anything."""
     from faasflow.cli.remote import RemoteError, story_path
 
-    answer = remote.post(flow, f"{story_path(request_id)}/{command}")
+    answer = remote.post(flow, story_path(request_id, command))
     said = answer.text.strip()
     if not said.startswith("Successfully"):
         raise RemoteError(f"{flow!r} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")

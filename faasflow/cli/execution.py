@@ -15,14 +15,14 @@ import requests
 from faasflow.cli.echo import Echo
 from faasflow.cli.inspection import Inspection, Inspector
 from faasflow.cli.progress import Progress
-from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, story_of, story_path
+from faasflow.cli.remote import REQUEST_ID, STATE, RemoteError, checked, result_path, story_of, story_path
 from faasflow.cli.session import Session, session
 from faasflow.cli.story import Story, is_closed, running
 from faasflow.cli.target import Target
 from faasflow.cli.tracebacks import own_frames
 from faasflow.engine.lifecycle import RequestState
 from faasflow.errors import FaasflowError
-from faasflow.naming import IdMaker
+from faasflow.naming import IdMaker, listed, readable_path
 
 _TICK = 0.1
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
@@ -136,7 +136,11 @@ class _Run:
                 return story
             if story:
                 self._progress.update(story)
-            self._check_time(f" Running: {', '.join(running(story, plan.waits_for))}." if story else "")
+            self._check_time(
+                f" Running: {listed([readable_path(path) for path in running(story, plan.waits_for)])}."
+                if story
+                else ""
+            )
             # To look at a request with many nodes takes time that its nodes could use.
             time.sleep(max(pause, _LOOKS * (time.monotonic() - began)))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -161,8 +165,7 @@ class _Run:
     def _body(self, story: Story) -> bytes | None:
         if story["state"] != RequestState.FINISHED and not _has_answer(story):
             return None
-        path = f"{story_path(story['request_id'])}/result"
-        return self._own.remote.call(self._target.name, path, method="GET").content
+        return self._own.remote.call(self._target.name, result_path(story["request_id"]), method="GET").content
 
     def _log(self, story: Story, *, with_functions: bool) -> Sequence[str]:
         failure = story["failure"]

@@ -17,6 +17,7 @@ from faasflow.cli.options import (
     query_text,
     remote_options,
 )
+from faasflow.cli.request import quoted
 from faasflow.cli.waiting import PREFER, is_pending, wait_for_end, wish
 
 if TYPE_CHECKING:
@@ -70,21 +71,29 @@ def invoke(
     sent = pairs_in_headers(headers)
     if callback:
         sent[_CALLBACK] = callback
-    if is_async:
-        # The answer of the flow is not ours to see, and a queue may deliver twice: an id of our own helps both.
+    body = body_of(data)
+    if is_async or wait is not None:
+        # Of a queue's answer it is not to be seen, a caller who waits wants it at once; and what is delivered twice
+        # is one request with it.
         sent.setdefault(REQUEST_ID, IdMaker()())
     if wait is not None:
         sent.setdefault(PREFER, wish(wait))
-    answer = remote.call(
-        flow, query=query_text(query), headers=sent, body=body_of(data), is_async=is_async, signs_body=True
-    )
-    request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
-    if is_async and answer.ok:
-        note("Function submitted asynchronously.")
-    if request_id:
-        note(f"request {request_id}")
-    if is_pending(answer) and wait is not None:
-        answer = wait_for_end(remote, flow, request_id, time.monotonic() + wait)
+        note(f"request {sent[REQUEST_ID]}")
+    try:
+        answer = remote.call(
+            flow, query=query_text(query), headers=sent, body=body, is_async=is_async, signs_body=True
+        )
+        request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
+        if is_async and answer.ok:
+            note("Function submitted asynchronously.")
+        if request_id and wait is None:
+            note(f"request {request_id}")
+        if is_pending(answer) and wait is not None:
+            answer = wait_for_end(remote, flow, request_id, time.monotonic() + wait)
+    except KeyboardInterrupt:
+        if wait is not None:
+            note(f"Interrupted; the request goes on. See how: faasflow track {quoted(flow, sent[REQUEST_ID])}")
+        raise
     checked(answer)
     if not is_pending(answer):
         write_result(answer.content)

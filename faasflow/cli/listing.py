@@ -14,7 +14,9 @@ import click
 
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import columns, duration, is_terminal, shortened, show, show_table
+from faasflow.cli.finding import flow_of
 from faasflow.cli.options import remote_options
+from faasflow.cli.request import request_argument
 from faasflow.cli.selection import Selection, requests_of, selection_options
 from faasflow.engine.lifecycle import RequestState
 
@@ -77,12 +79,11 @@ def show_requests(requests: Sequence[Mapping[str, Any]], *, with_flow: bool = Fa
 
 
 @click.command(short_help="Write the state of a request.")
-@click.argument("flow")
-@click.argument("request")
 @remote_options
+@request_argument
 @click.pass_context
-def state(context: click.Context, remote: Remote, flow: str, request: str) -> None:
-    """Write the state of a REQUEST of FLOW: RUNNING, PAUSED, FINISHED, FAILED or STOPPED.
+def state(context: click.Context, remote: Remote, flow: str | None, request: str) -> None:
+    """Write the state of a REQUEST: RUNNING, PAUSED, FINISHED, FAILED or STOPPED.
 
     Ends with 1 for FAILED and STOPPED, and if no such request is known.
 
@@ -94,10 +95,11 @@ def state(context: click.Context, remote: Remote, flow: str, request: str) -> No
 
     from faasflow.cli.remote import RemoteError
 
-    answer = remote.read(flow, query=urlencode({"state": request}))
+    name = flow or flow_of(remote, request)
+    answer = remote.read(name, query=urlencode({"state": request}))
     word = answer.text.strip()
     if word not in RequestState.__members__:
-        raise RemoteError(f"{flow!r} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
+        raise RemoteError(f"{name!r} did not answer as a flow does.", code=answer.status_code, hint="Is it a flow?")
     show(word)
     if word in _UNSUCCESSFUL:
         context.exit(FAILED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ import click
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import is_terminal, note, report_error, show
 from faasflow.cli.finding import flow_of
-from faasflow.cli.options import age, remote_options
+from faasflow.cli.options import moment, remote_options
+from faasflow.cli.request import Named
 
 if TYPE_CHECKING:
     from faasflow.cli.remote import LogLine, Remote
@@ -25,7 +25,7 @@ _NEVER_RAN = ("WAITING", "SKIPPED", "CANCELLED")
 @click.command(short_help="Show what functions write.")
 @click.argument("name", required=False)
 @click.option("--request", metavar="ID", help="Only what belongs to this request: of its flow, and what that called.")
-@click.option("--since", type=age, metavar="AGO", help="Only what was written at most so long ago, e.g. 10m, 2h.")
+@click.option("--since", type=moment, metavar="TIME", help="Only what was written since: 10m, 2h ago, or RFC 3339.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
 @click.option("--follow", is_flag=True, help="Go on with the lines that come, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Write a line of JSON for each line, as the gateway tells it.")
@@ -53,15 +53,17 @@ def logs(
       faasflow logs weather-report --tail 50 --follow
       faasflow logs --request cv6bo1rkf1nc73a2dmv0
     """
-    begin = max(0.0, time.time() - since) if since is not None else None
     if request is None:
         if name is None:
             raise click.UsageError("Name a function or flow, or a request with --request.")
-        _write(remote.logs(name, since=begin, tail=tail, follow=follow), with_name=False, as_json=as_json)
+        _write(remote.logs(name, since=since, tail=tail, follow=follow), with_name=False, as_json=as_json)
         return
     if follow:
         raise click.UsageError("--follow shows one function, and does not go with --request.")
-    lines, is_complete = _of_request(remote, name or flow_of(remote, request), request, begin)
+    named = Named.of(request)
+    remote = remote.at(named.gateway) if named.gateway else remote
+    flow = named.flow or name or flow_of(remote, named.id)
+    lines, is_complete = _of_request(remote, flow, named.id, since)
     _write(lines if tail is None else lines[max(0, len(lines) - tail) :], with_name=True, as_json=as_json)
     if not is_complete:
         context.exit(FAILED)

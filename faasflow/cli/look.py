@@ -10,7 +10,7 @@ import click
 from faasflow.cli.console import columns, has_colour, is_terminal
 from faasflow.graph.drawing import printable
 
-_SIGNS = {
+SIGNS = {
     "FINISHED": ("✓", "ok", "green"),
     "FAILED": ("✗", "x", "red"),
     "RUNNING": ("▸", ">", "cyan"),
@@ -21,7 +21,7 @@ _SIGNS = {
     "SKIPPED": ("○", "o", ""),
     "CANCELLED": ("·", "-", ""),
 }
-_UNICODE = "".join(sign for sign, _, _ in _SIGNS.values()) + "→"
+_UNICODE = "".join(sign for sign, _, _ in SIGNS.values()) + "→"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Look:
 
     def sign(self, state: str) -> str:
         """The sign of a state, without colour."""
-        return _SIGNS[state][1 if self.is_plain else 0]
+        return SIGNS[state][1 if self.is_plain else 0]
 
     def paint(self, text: str, state: str) -> str:
         """`text` in the colour of a state."""
-        colour = _SIGNS[state][2]
+        colour = SIGNS[state][2]
         return click.style(text, fg=colour) if self.has_colour and colour else text
 
     def faint(self, text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,14 +52,29 @@ def duration(text: str | float) -> float:
     return found
 
 
-def age(text: str | float) -> float:
-    """Seconds, from Go's notation or from days (`7d`, `1d12h`)."""
-    from faasflow.config import parse_age
+def moment(text: str | float) -> float:
+    """Seconds since the epoch, from how long ago it was (`30m`, `7d`) or from RFC 3339; a date alone is its start
+    here."""
+    from faasflow.config import parse_age, parse_time
 
-    found = parse_age(str(text))
-    if not found:
-        raise click.BadParameter(f"{text!r} is not a duration. Write it like '30m', '12h' or '7d'.")
-    return found
+    word = str(text).strip()
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", word):
+        word = _start_of(word)
+    is_epoch = re.fullmatch(r"\d{9,12}(\.\d+)?", word)
+    ago = None if is_epoch else parse_age(word)
+    found = time.time() - ago if ago else parse_time(word)
+    if found is None:
+        raise click.BadParameter(
+            f"{text!r} is no time. Write how long ago, like '30m' or '7d', or a time like 2026-01-31T12:00:00Z."
+        )
+    return max(0.0, round(found, 3))
+
+
+def _start_of(day: str) -> str:
+    try:
+        return datetime.fromisoformat(day).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        return day
 
 
 def stack_option(command: Command) -> Command:
@@ -152,7 +170,9 @@ def body_of(data: str | None) -> bytes:
     if data is None:
         return b"" if is_terminal(sys.stdin) else sys.stdin.buffer.read()
     if not data.startswith("@"):
-        return data.encode()
+        return data.encode(errors="surrogateescape")
+    if data == "@-":
+        return sys.stdin.buffer.read()
     return _read(Path(data[1:]), "--data")
 
 

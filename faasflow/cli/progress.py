@@ -15,7 +15,7 @@ from typing import Self, TextIO
 from faasflow.cli.console import duration, is_terminal, mark, shortened
 from faasflow.cli.story import Row, Story, rows, running
 from faasflow.engine.lifecycle import RequestState
-from faasflow.naming import readable_path
+from faasflow.naming import listed, readable_path
 
 _DEFAULT_WIDTH = 80
 _NARROWEST, _WIDEST = 40, 120
@@ -108,7 +108,7 @@ class Progress:
 
     def _status(self, story: Story) -> str:
         names = [readable_path(path) for path in running(story, self._plan)]
-        now = f", running {', '.join(names)}" if names else ""
+        now = f", running {listed(names)}" if names else ""
         spent = duration(time.monotonic() - self._began)
         return f"{spent}{now}"
 

@@ -9,21 +9,22 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 import requests
 import yaml
 from requests.structures import CaseInsensitiveDict
 
 from faasflow import signature
-from faasflow.config import parse_time
-from faasflow.errors import BadRequestError, ConfigError, FaasflowError, TransportError
+from faasflow.config import masked, parse_time
+from faasflow.errors import ConfigError, FaasflowError, TransportError
 from faasflow.signature import Signature
 
 REQUEST_ID = "X-Faas-Flow-Reqid"
@@ -36,6 +37,8 @@ _LONGEST_EXCERPT = 500
 _LOGIN_FILE = "config.yml"
 _FLOW_LABEL = "faas-flow"
 _SIGN = "Sign it with the flow's secret faasflow-hmac-secret: --key-file FILE."
+_PLAIN_ID = re.compile(r"(?!\.+$)[^/\\\0]+")
+_BREAKS = {"\r": "CR, a carriage return", "\n": "LF, a line feed", "\t": "a tab"}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -82,7 +85,7 @@ class Remote:
     """A gateway. Its login is that of the URL, else the one that `faas-cli login` stored for it."""
 
     def __init__(self, url: str, *, signer: Signer | None = None) -> None:
-        self.url = _normal(url)
+        self.url, self._login = _without_login(_normal(url))
         self._signer = signer
         self._session = requests.Session()
         # As in Go, whose proxies are never used for this machine.
@@ -90,6 +93,11 @@ class Remote:
 
     def close(self) -> None:
         self._session.close()
+
+    def at(self, url: str) -> Remote:
+        """Another gateway, for the same caller; this one if it is the same."""
+        other = Remote(url, signer=self._signer)
+        return self if other.url == self.url and not other._login else other
 
     def call(
         self,
@@ -108,7 +116,8 @@ class Remote:
         seconds. A call that is signed is signed as a whole, and its body once more with `signs_body`."""
         route = "async-function" if is_async else "function"
         base = f"{self.url}/{route}/{quote(function, safe='')}"
-        url = f"{base}{path}" + (f"?{query}" if query else "")
+        joint = "&" if "?" in path else "?"
+        url = f"{base}{path}" + (f"{joint}{query}" if query else "")
         given = dict(headers or {})
         if self._signer is not None:
             target = _sent(url).removeprefix(_sent(base).rstrip("/"))
@@ -186,7 +195,9 @@ class Remote:
     ) -> requests.Response:
         """What the gateway itself answers to a GET."""
         url = f"{self.url}{path}"
-        answer = self._send("GET", url, headers=stored_login(self.url), body=b"", timeout=timeout, is_stream=is_stream)
+        answer = self._send(
+            "GET", url, headers=self._login or stored_login(self.url), body=b"", timeout=timeout, is_stream=is_stream
+        )
         if answer.status_code == 401:
             raise RemoteError(
                 f"The gateway {self.url} wants a login for its {what}.",
@@ -211,7 +222,7 @@ class Remote:
                 url,
                 data=body or None,
                 # As bytes: ids and values may hold any text, of which requests would only take Latin-1.
-                headers={name: value.encode() for name, value in headers.items()},
+                headers={name: value.encode() for name, value in {**self._login, **headers}.items()},
                 timeout=(_CONNECT_TIMEOUT, timeout),
                 allow_redirects=False,
                 stream=is_stream,
@@ -232,24 +243,23 @@ def is_flow(described: Mapping[str, Any]) -> bool:
     return (described.get("labels") or {}).get(_FLOW_LABEL) == "1"
 
 
-def story_path(request_id: str) -> str:
-    """Where a flow tells all that it recorded of a request. `BadRequestError` for an id that a path cannot hold."""
-    if request_id in (".", ".."):  # what sends the path would take it for a folder, and ask for something else
-        raise BadRequestError(
-            f"Request {request_id!r} has no path.",
-            hint=f"Its flow knows it in a query only, such as ?state={request_id}",
-        )
-    return f"/flow/{quote(request_id, safe='')}"
+def story_path(request_id: str, part: str = "") -> str:
+    """Where a flow tells all that it recorded of a request, or has a `part` of it; with a query for an id that would
+    not pass every path unharmed."""
+    tail = f"/{part}" if part else ""
+    if _PLAIN_ID.fullmatch(request_id):
+        return f"/flow/{quote(request_id, safe='')}{tail}"
+    return f"/flow/-{tail}?id={quote(request_id, safe='')}"
 
 
 def result_path(request_id: str) -> str:
     """Where a flow answers with the result of a request."""
-    return f"{story_path(request_id)}/result"
+    return story_path(request_id, "result")
 
 
 def data_path(request_id: str) -> str:
     """Where a flow gives the values of a request."""
-    return f"{story_path(request_id)}/data"
+    return story_path(request_id, "data")
 
 
 def checked(answer: requests.Response) -> requests.Response:
@@ -316,6 +326,12 @@ def _json(answer: requests.Response) -> Any:
 
 
 def _normal(url: str) -> str:
+    for character, name in _BREAKS.items():
+        if character in url:
+            raise ConfigError(
+                f"The URL of the gateway, {masked(url)!r}, contains {name}.",
+                hint="Remove it. A file with the line ends of Windows leaves one at the end of a value.",
+            )
     full = url if "://" in url else f"http://{url}"
     try:
         parts = urlsplit(full)
@@ -323,8 +339,19 @@ def _normal(url: str) -> str:
     except ValueError:
         is_fine = False
     if not is_fine:
-        raise ConfigError(f"Gateway {url!r} is not understood.", hint="Write it like http://127.0.0.1:8080.")
+        raise ConfigError(f"Gateway {masked(url)!r} is not understood.", hint="Write it like http://127.0.0.1:8080.")
     return full.rstrip("/")
+
+
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """A URL without its login, and the login as a header."""
+    parts = urlsplit(url)
+    login, found, host = parts.netloc.rpartition("@")
+    if not found:
+        return url, {}
+    user, _, password = login.partition(":")
+    token = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), {"Authorization": f"Basic {token}"}
 
 
 def stored_login(gateway: str) -> dict[str, str]:

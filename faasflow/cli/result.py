@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 from faasflow.cli.console import write_result
 from faasflow.cli.finding import flow_of
 from faasflow.cli.options import duration, remote_options
+from faasflow.cli.request import quoted, request_argument
 from faasflow.cli.waiting import StillRunningError, is_pending, wait_for_end
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Write the result of a request.")
-@click.argument("request")
-@click.option("--flow", metavar="NAME", help="The flow (default: the one that knows REQUEST).")
 @click.option("--wait", type=duration, metavar="DURATION", help="Wait this long for its end, e.g. 30s.")
 @click.option(
     "-o",
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     help="Write it to this file instead of stdout; nothing is written unless there is a result.",
 )
 @remote_options
+@request_argument
 def result(remote: Remote, request: str, flow: str | None, wait: float | None, output: Path | None) -> None:
     """Write the result of a REQUEST to stdout, as it is.
 
@@ -40,9 +39,9 @@ def result(remote: Remote, request: str, flow: str | None, wait: float | None, o
     \b
     Examples:
       faasflow result cv6bo1rkf1nc73a2dmv0
-      faasflow result order-1 --flow orders --wait 2m -o invoice.pdf
+      faasflow result orders order-1 --wait 2m -o invoice.pdf
     """
-    from faasflow.cli.remote import checked, result_path
+    from faasflow.cli.remote import result_path
 
     name = flow or flow_of(remote, request)
     answer = (
@@ -50,7 +49,15 @@ def result(remote: Remote, request: str, flow: str | None, wait: float | None, o
         if wait is None
         else wait_for_end(remote, name, request, time.monotonic() + wait)
     )
-    _check_ended(name, request, answer)
+    write_ended(name, request, answer, output)
+
+
+def write_ended(flow: str, request: str, answer: requests.Response, output: Path | None = None) -> None:
+    """Write the result that a flow answered, to stdout or a file; `StillRunningError` or `RemoteError` for what is
+    none."""
+    from faasflow.cli.remote import checked
+
+    _check_ended(flow, request, answer)
     _write(checked(answer).content, output)
 
 
@@ -59,7 +66,7 @@ def _check_ended(flow: str, request: str, answer: requests.Response) -> None:
 
     state = answer.headers.get(STATE, "")
     if is_pending(answer):
-        named = f"{shlex.quote(request)} --flow {flow}"
+        named = quoted(flow, request)
         is_paused = state == "PAUSED"
         way = (
             f"Let it go on: faasflow resume {named}" if is_paused else f"Wait for it: faasflow result {named} --wait 1m"

@@ -13,7 +13,10 @@ import click
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import counted, note, report_error, show
 from faasflow.cli.finding import flow_of
-from faasflow.cli.options import age, remote_options
+from faasflow.cli.options import body_of, duration, moment, remote_options
+from faasflow.cli.request import optional_request_argument
+from faasflow.cli.result import write_ended
+from faasflow.cli.waiting import wait_for_end
 from faasflow.errors import FaasflowError, RequestConflictError
 
 if TYPE_CHECKING:
@@ -40,18 +43,19 @@ class Filter:
 
 
 @click.command(short_help="Let failed requests go on from where they failed.")
-@click.argument("request", required=False)
-@click.option("--flow", metavar="NAME", help="The flow (default: the one that knows REQUEST; with --all every flow).")
 @click.option("--node", metavar="NODE", help="Go on from this node instead; with --all: those that failed in it.")
-@click.option("--input", "given", type=click.File("rb"), help="New input of the node (default: the one it had).")
+@click.option("-d", "--data", metavar="TEXT|@FILE", help="New input of the node (default: the one it had).")
+@click.option("--input", "given", type=click.File("rb"), hidden=True, help="As --data @FILE.")
+@click.option("--wait", type=duration, metavar="DURATION", help="Wait this long, e.g. 30s, and write the result.")
 @click.option("--all", "is_all", is_flag=True, help="All dead letters that the options fit, instead of one REQUEST.")
 @click.option("--error", metavar="TYPE", help="With --all: those that failed with this type of error.")
 @click.option(
-    "--since", type=age, metavar="AGO", help="With --all: those that failed at most so long ago, e.g. 2h, 7d."
+    "--since", type=moment, metavar="TIME", help="With --all: those that failed since; 2h, 7d ago, or RFC 3339."
 )
-@click.option("--before", type=age, metavar="AGO", help="With --all: those that failed at least so long ago.")
+@click.option("--before", type=moment, metavar="TIME", help="With --all: those that failed earlier than that.")
 @click.option("--dry-run", is_flag=True, help="Show what would be retried, and do nothing.")
 @remote_options
+@optional_request_argument
 @click.pass_context
 def retry(
     context: click.Context,
@@ -59,7 +63,9 @@ def retry(
     request: str | None,
     flow: str | None,
     node: str | None,
+    data: str | None,
     given: BinaryIO | None,
+    wait: float | None,
     is_all: bool,
     error: str | None,
     since: float | None,
@@ -74,44 +80,55 @@ def retry(
     \b
     Examples:
       faasflow retry cv6bo1rkf1nc73a2dmv0
-      faasflow retry order-1 --flow orders --node check --input corrected.json
+      faasflow retry orders order-1 --node check --data @corrected.json --wait 1m
       faasflow retry --all --flow orders --error CallError --since 2h --dry-run
     """
-    _check_use(request, is_all, given, (error, since, before))
+    _check_use(request, is_all, (data, given, wait), (error, since, before))
     if request is not None:
         name = flow or flow_of(remote, request)
         if dry_run:
             _show_one(remote, name, request, node or "")
         else:
-            show(_retried(remote, name, request, node=node or "", data=_input(given)))
+            _retry_one(remote, name, request, node=node or "", data=_input(data, given), wait=wait)
         return
-    now = time.time()
     wanted = Filter(
         node=node or "",
         error=error or "",
-        since=now - since if since is not None else 0.0,
-        before=now - before if before is not None else float("inf"),
+        since=since if since is not None else 0.0,
+        before=before if before is not None else float("inf"),
     )
     if not _retry_all(remote, [flow] if flow else remote.flows(), wanted, dry_run=dry_run):
         context.exit(FAILED)
 
 
 def _check_use(
-    request: str | None, is_all: bool, given: BinaryIO | None, filters: Sequence[str | float | None]
+    request: str | None, is_all: bool, of_one: Sequence[object], filters: Sequence[str | float | None]
 ) -> None:
     if (request is None) != is_all:
         raise click.UsageError("Name one REQUEST, or ask for --all dead letters.")
-    if is_all and given is not None:
-        raise click.UsageError("--input belongs to one REQUEST: with --all each one has its own.")
+    if is_all and any(one is not None for one in of_one):
+        raise click.UsageError("--data and --wait belong to one REQUEST.")
     if not is_all and any(one is not None for one in filters):
         raise click.UsageError("--error, --since and --before choose among --all dead letters, not for one REQUEST.")
 
 
-def _input(given: BinaryIO | None) -> bytes:
-    data = given.read() if given is not None else b""
-    if given is not None and not data:
-        raise click.BadParameter("It is empty. Without it the node has the input it had.", param_hint="'--input'")
+def _input(text: str | None, given: BinaryIO | None) -> bytes:
+    if text is None and given is None:
+        return b""
+    data = given.read() if given is not None else body_of(text)
+    if not data:
+        raise click.BadParameter("It is empty. Without it the node has the input it had.", param_hint="'--data'")
     return data
+
+
+def _retry_one(remote: Remote, flow: str, request: str, *, node: str, data: bytes, wait: float | None) -> None:
+    until = time.monotonic() + (wait or 0.0)
+    said = _retried(remote, flow, request, node=node, data=data)
+    if wait is None:
+        show(said)
+        return
+    note(said)
+    write_ended(flow, request, wait_for_end(remote, flow, request, until))
 
 
 def _show_one(remote: Remote, flow: str, request: str, node: str) -> None:
@@ -162,4 +179,4 @@ def _retried(remote: Remote, flow: str, request: str, *, node: str = "", data: b
     from faasflow.cli.remote import story_path
 
     query = urlencode({"node": node}) if node else ""
-    return remote.post(flow, f"{story_path(request)}/retry", query=query, body=data).text.strip()
+    return remote.post(flow, story_path(request, "retry"), query=query, body=data).text.strip()

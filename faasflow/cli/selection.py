@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -11,7 +10,7 @@ from urllib.parse import urlencode
 
 import click
 
-from faasflow.cli.options import age
+from faasflow.cli.options import moment
 
 if TYPE_CHECKING:
     from faasflow.cli.remote import Remote
@@ -48,14 +47,13 @@ def selection_options(where: str, states: Sequence[str]) -> Callable[[Callable[.
         def with_selection(
             *arguments: Any, state: tuple[str, ...], since: float | None, before: float | None, **options: Any
         ) -> Any:
-            now = time.time()
-            chosen = Selection(tuple(dict.fromkeys(state)), _ago(now, since), _ago(now, before))
+            chosen = Selection(tuple(dict.fromkeys(state)), since, before)
             return command(*arguments, selection=chosen, **options)
 
         for option in (
-            click.option("--before", type=age, metavar="AGO", help=f"{where}: those started at least so long ago."),
+            click.option("--before", type=moment, metavar="TIME", help=f"{where}: those started earlier than that."),
             click.option(
-                "--since", type=age, metavar="AGO", help=f"{where}: those started at most so long ago, e.g. 2h, 7d."
+                "--since", type=moment, metavar="TIME", help=f"{where}: those started since; 2h, 7d ago, or RFC 3339."
             ),
             click.option(
                 "--state",
@@ -84,7 +82,3 @@ def requests_of(
         after, left = page.get("next") or "", None if left is None else left - len(page["requests"])
         if not after:
             return
-
-
-def _ago(now: float, seconds: float | None) -> float | None:
-    return None if seconds is None else max(0.0, round(now - seconds, 3))

@@ -16,7 +16,9 @@ import click
 from faasflow.cli.app import FAILED
 from faasflow.cli.console import note, show, write_result
 from faasflow.cli.finding import flow_of
+from faasflow.cli.look import SIGNS
 from faasflow.cli.options import remote_options
+from faasflow.cli.request import request_argument
 from faasflow.errors import BadRequestError, FaasflowError
 
 if TYPE_CHECKING:
@@ -31,15 +33,22 @@ _NEAR, _BRIEF = 2, 5
 
 
 @click.command(short_help="Show how a request gets on, and where it broke.")
-@click.argument("request")
-@click.option("--flow", metavar="NAME", help="The flow (default: the one that knows REQUEST).")
 @click.option("--node", metavar="NODE", help="Show one node from near, by its path as the table has it.")
 @click.option("--input", "part", flag_value="input", help="Write what NODE, or the whole REQUEST, worked on.")
 @click.option("--output", "part", flag_value="output", help="Write what NODE came to.")
 @click.option("--watch", is_flag=True, help="Go on showing how it gets on until it has ended, or Ctrl-C.")
+@click.option("--all", "is_all", is_flag=True, help="Show each node of a large request, and not levels of them.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.lower() for state in SIGNS], case_sensitive=False),
+    help="Show each node that is in this state; may be given often.",
+)
 @click.option("--no-logs", is_flag=True, help="Leave out what functions logged.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON; times are seconds since the epoch.")
 @remote_options
+@request_argument
 @click.pass_context
 def track(
     context: click.Context,
@@ -49,6 +58,8 @@ def track(
     node: str | None,
     part: str | None,
     watch: bool,
+    is_all: bool,
+    states: tuple[str, ...],
     no_logs: bool,
     as_json: bool,
 ) -> None:
@@ -60,8 +71,8 @@ def track(
     \b
     Examples:
       faasflow track cv6bo1rkf1nc73a2dmv0
-      faasflow track order-1 --flow orders --watch
-      faasflow track order-1 --node ship --input > input.json
+      faasflow track orders order-1 --watch
+      faasflow track orders order-1 --node ship --input > input.json
     """
     _check_use(node, part, watch=watch, as_json=as_json)
     tracked = Tracked(remote, flow or flow_of(remote, request), request, with_logs=not no_logs)
@@ -77,7 +88,8 @@ def track(
     else:
         story = tracked.story()
     if node is None and not (watch and as_json):
-        _show_json(tracked, story) if as_json else show_all(tracked, story, with_overview=not watch)
+        shown = Shown(with_overview=not watch, is_folded=not is_all, unfolded=[state.upper() for state in states])
+        _show_json(tracked, story) if as_json else show_all(tracked, story, shown)
     if story["state"] in _UNSUCCESSFUL:
         context.exit(FAILED)
 
@@ -151,14 +163,23 @@ class Tracked:
         return Log(name, [(line.time, without_fields(line.text)) for line in lines])
 
 
-def show_all(tracked: Tracked, story: Story, *, with_overview: bool = True) -> None:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Whether the overview is shown, with a long table folded, and in which states each node is shown nevertheless."""
+
+    with_overview: bool = True
+    is_folded: bool = True
+    unfolded: Sequence[str] = ()
+
+
+def show_all(tracked: Tracked, story: Story, shown: Shown) -> None:
     """The request, and below it what failed."""
     from faasflow.cli.look import Look
     from faasflow.cli.track_view import overview_lines, request_failure_lines, way_out_lines
 
     look = Look.of(sys.stdout)
-    if with_overview:
-        _show_lines(overview_lines(story, look))
+    if shown.with_overview:
+        _show_lines(overview_lines(story, look, is_folded=shown.is_folded, unfolded=shown.unfolded))
     if story["failure"] and not story["failure"]["node"]:
         _show_lines(["", *request_failure_lines(story, look)])
     _show_failing(tracked, story)

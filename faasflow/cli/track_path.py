@@ -19,6 +19,8 @@ Place = Mapping[str, Any]
 _LIVELY = ("RUNNING", "FAILED", "RETRYING")
 _MANY = 24
 _RUN = 3
+_LONGEST = 1200  # characters
+_ENDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,29 @@ _Word = tuple[str, str]
 
 def path_lines(places: Sequence[Place], look: Look) -> list[str]:
     """The path of a graph, in lines that fit. Of a large one what stands alike is counted."""
-    words = list(_Writer(places, look).inside(""))
+    writer = _Writer(places, look)
+    words = list(writer.inside(""))
+    if sum(len(text) for text, _ in words) > _LONGEST:
+        words = list(writer.levels())
     return _wrapped(words, look)
+
+
+def levels_of(places: Sequence[Place]) -> dict[str, int]:
+    """How many nodes come one behind the other before each one, at least; those in branches count from what opens
+    these."""
+    before = {place["path"]: [*(place["after"] or ())] for place in places}
+    for path in before:
+        around = path.rpartition("/")[0]
+        while around and not before[path]:
+            opening = around.rpartition("/")[0] + "/" if "/" in around else ""
+            outer = opening + around.rpartition("/")[2].partition("=")[0]
+            before[path] = [outer] if outer in before else []
+            around = around.rpartition("/")[0]
+    known = {path: [one for one in ones if one in before] for path, ones in before.items()}
+    depth: dict[str, int] = {}
+    for path in _ordered([*known], known):
+        depth[path] = max((depth[one] + 1 for one in known[path]), default=0)
+    return depth
 
 
 def count_text(place: Place) -> str:
@@ -72,6 +95,32 @@ class _Writer:
         if members:
             before = {path: [one for one in self._before(path) if one in members] for path in members}
             yield from self._words(arranged(members, before), group)
+
+    def levels(self) -> Iterator[_Word]:
+        """The outermost nodes by level, counted; of many levels the first and the last ones."""
+        members = [path for path in self._groups[""] if not self._is_hidden(path)]
+        before = {path: [one for one in self._before(path) if one in self._by_path] for path in members}
+        found = _levels(_ordered(members, before), before)
+        arrow = f" {self._look.arrow} "
+        for number, level in enumerate(found):
+            if len(found) > 2 * _ENDS + 1 and _ENDS <= number < len(found) - _ENDS:
+                if number == _ENDS:
+                    yield (f"{arrow}{self._look.more} {len(found) - 2 * _ENDS} levels {self._look.more}", "")
+                continue
+            if number:
+                yield (arrow, "")
+            yield from self._level(level)
+
+    def _level(self, level: Sequence[str]) -> Iterator[_Word]:
+        if len(level) == 1:
+            yield from self._node(level[0], "")
+            return
+        states = [str(self._by_path[path]["state"]) for path in level]
+        for number, state in enumerate(dict.fromkeys(states)):
+            yield (", " if number else "{ " if len({*states}) > 1 else "", "")
+            yield (f"{states.count(state)} nodes {self._look.sign(state)}", state)
+        if len({*states}) > 1:
+            yield (" }", "")
 
     def _words(self, tree: _Tree, group: str) -> Iterator[_Word]:
         match tree:

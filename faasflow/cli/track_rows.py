@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from faasflow.cli.console import duration
 from faasflow.cli.story import Story, name_of
 from faasflow.cli.track_path import count_text
+from faasflow.naming import listed
 
 _AT_REST = ("FINISHED", "FAILED", "SKIPPED", "CANCELLED")
 
@@ -21,7 +22,7 @@ Record = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class NodeRow:
     """A node: its `state`, the number of its latest `attempt`, for how many `seconds` it ran or runs, and in a few
-    words what it waits for or what became of it."""
+    words what it waits for or what became of it. A row may stand for many `nodes`; then it has a `title`."""
 
     path: str
     state: str
@@ -29,10 +30,12 @@ class NodeRow:
     seconds: float | None = None
     functions: tuple[str, ...] = ()
     details: str = ""
+    title: str = ""
+    nodes: int = 1
 
     @property
     def name(self) -> str:
-        return name_of(self.path)
+        return self.title or name_of(self.path)
 
 
 def node_rows(story: Story) -> list[NodeRow]:
@@ -73,7 +76,7 @@ def waits_text(waits: Mapping[str, Any] | None, story: Story, *, since: float | 
     until = waits.get("until")
     match waits["for"]:
         case "nodes":
-            return f"waits for {', '.join(name_of(path.removeprefix(prefix)) for path in waits['nodes'])}"
+            return f"waits for {listed([name_of(path.removeprefix(prefix)) for path in waits['nodes']])}"
         case "attempt":
             return f"next attempt {_until(until, story)}"
         case "connection":

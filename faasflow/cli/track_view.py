@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from faasflow.cli.console import duration
 from faasflow.cli.look import Look
 from faasflow.cli.story import Story, name_of
 from faasflow.cli.tracebacks import own_frames
+from faasflow.cli.track_fold import LIMIT, folded
 from faasflow.cli.track_path import path_lines
 from faasflow.cli.track_rows import NodeRow, Record, begun_rows, clock_time, waits_text
 
@@ -73,18 +74,35 @@ def header_lines(story: Story, look: Look) -> list[str]:
     return [*lines, *_joined(parts, look)]
 
 
-def overview_lines(story: Story, look: Look, *, height: int | None = None) -> list[str]:
-    """The header, the path and the table; of a table that is higher than `height` what matters least is counted."""
+def overview_lines(
+    story: Story, look: Look, *, height: int | None = None, unfolded: Container[str] = (), is_folded: bool = True
+) -> list[str]:
+    """The header, the path and the table; of a table that is higher than `height` what matters least is counted. A
+    long table is folded unless it is not to be, and has all nodes that are in one of the states `unfolded`."""
     lines = header_lines(story, look)
     if story["graph"]:
         lines += ["", *path_lines(story["graph"], look)]
     elif story["graph_error"]:
         lines += ["", look.cut(f"The graph is not known: {look.clean(story['graph_error'])}")]
-    rows = begun_rows(story)
+    every = begun_rows(story)
+    rows = _folded(every, story, unfolded) if is_folded else every
     room = max(3, height - len(lines) - 3) if height is not None else len(rows)
     kept = _most_important(rows, room)
     left = [row for row in rows if row not in kept]
-    return [*lines, "", *table_lines(kept, look), *([_counted(left, look)] if left else [])] if rows else lines
+    if not rows:
+        return lines
+    hint = [_unfold_text(every, rows, look)] if len(rows) < len(every) else []
+    return [*lines, "", *table_lines(kept, look), *([_counted(left, look)] if left else []), *hint]
+
+
+def _folded(rows: Sequence[NodeRow], story: Story, unfolded: Container[str]) -> list[NodeRow]:
+    whole = [row for row in rows if row.state in unfolded]
+    rest = folded([row for row in rows if row.state not in unfolded], story["graph"] or (), limit=LIMIT)
+    return [*rest, *whole] if len(rows) > LIMIT else [*rows]
+
+
+def _unfold_text(every: Sequence[NodeRow], rows: Sequence[NodeRow], look: Look) -> str:
+    return look.cut(f"{len(every):,} nodes in {len(rows)} lines. Each one: --all; those in a state: --state running")
 
 
 def table_lines(rows: Sequence[NodeRow], look: Look) -> list[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from typing import TYPE_CHECKING
 
+from faasflow.cli.request import quoted
 from faasflow.errors import FaasflowError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def wait_for_end(remote: Remote, flow: str, request_id: str, until: float) -> re
         time.sleep(min(_PAUSE, left))
     raise StillRunningError(
         f"Request {request_id!r} has not ended yet.",
-        hint=f"See how it gets on: faasflow track {shlex.quote(request_id)} --flow {flow}",
+        hint=f"See how it gets on: faasflow track {quoted(flow, request_id)}",
     )
 
 

@@ -22,7 +22,7 @@ from faasflow.engine.position import Step
 from faasflow.engine.records import BranchChunk, BranchesRecord, dump, load
 from faasflow.engine.user_code import with_hint
 from faasflow.errors import BranchError, KeyNotFoundError
-from faasflow.naming import is_unicode
+from faasflow.naming import is_unicode, listed
 
 CHUNK = 256
 CHUNK_VALUE_LIMIT = 1024
@@ -49,7 +49,7 @@ def condition_options(node: graph.Node, body: graph.Condition, data: bytes) -> l
         chosen = _as_list(with_hint(body.choose, decode(data, parameter_type(body.choose), what)), what)
     unknown = [key for key in chosen if key not in body.dags]
     if unknown:
-        declared = ", ".join(repr(key) for key in body.dags)
+        declared = listed([repr(key) for key in body.dags])
         raise BranchError(f"{what} chose {unknown[0]!r}, which is not declared. Declared are {declared}.")
     return [key for key in body.dags if key in chosen]
 

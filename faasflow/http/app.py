@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from threading import BoundedSemaphore
@@ -16,7 +17,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from flask import Flask, Response, g, request
 
-from faasflow.config import Settings, parse_duration, parse_time
+from faasflow.config import Settings, parse_age, parse_duration, parse_time
 from faasflow.engine.callback import CALLBACK_HEADER, REQUEST_ID_HEADER, check_target
 from faasflow.engine.engine import Answer, Engine
 from faasflow.engine.kept import Part
@@ -52,6 +53,7 @@ def create_app(engine: Engine, *, settings: Settings | None = None) -> Flask:
     wait for comes through it."""
     app = Flask("faasflow", static_folder=None)
     app.url_map.merge_slashes = False
+    app.url_value_preprocessor(_id_of_query)
     app.url_map.converters |= {"id": IdConverter, "last_id": LastIdConverter}
     app.wsgi_app = RawPaths(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(Exception, lambda error: _error_response(engine.flow, error))
@@ -147,7 +149,7 @@ class _Front:
         return Response(text + "\n", content_type="application/json")
 
     def _forward(self, id: str) -> Response:
-        g.request_id = id = request.args.get("id", id)  # where the id would not pass every gateway's path unharmed
+        g.request_id = id
         message = request.stream.read(LONGEST_MESSAGE + 1)
         if len(message) > LONGEST_MESSAGE:
             raise MessageError(f"The message has more than {LONGEST_MESSAGE} bytes.")
@@ -176,7 +178,7 @@ class _Front:
 
     def _retry(self, id: str) -> Response:
         self._engine.retry(id, node=request.args.get("node", ""), input=request.get_data(cache=False) or None)
-        return text_response(f"Successfully retried request {id}")
+        return text_response(f"Request {id} is queued again")
 
     def _tick(self) -> Response:
         return json_response(self._engine.tick(wait=_TICK))
@@ -277,6 +279,12 @@ def _error_response(flow: str, error: Exception) -> Response:
         return error_response(error, id)
 
 
+def _id_of_query(_endpoint: str | None, values: dict[str, str] | None) -> None:
+    """Take the id from the query, where it would not pass every gateway's path unharmed: `/flow/-/state?id=..`."""
+    if values and values.get("id") == "-" and "id" in request.args:
+        values["id"] = request.args["id"]
+
+
 def _limit() -> int:
     text = request.args.get("limit", "100")
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LONGEST_LIST:
@@ -296,10 +304,12 @@ def _wanted_states() -> set[RequestState]:
 def _time(name: str, default: float) -> float:
     text = request.args.get(name, "")
     seconds = parse_time(text) if text else default
+    if seconds is None and (ago := parse_age(text)) is not None:
+        seconds = max(0.0, time.time() - ago)
     if seconds is None:
         raise BadRequestError(
             f"The time {name}={text!r} is not understood.",
-            hint="Write seconds since the epoch, or RFC 3339 like 2026-01-31T12:00:00Z.",
+            hint="Write seconds since the epoch, RFC 3339 like 2026-01-31T12:00:00Z, or how long ago it was, like 2h.",
         )
     return seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from flask import Flask, Response, request
 
 import faasflow
+from faasflow.config import parse_age
 from faasflow.local.logs import BEGINNING, LogLine
 from faasflow.local.routing import Function, Router
 from faasflow.local.stack import DEFAULT_NAMESPACE, FunctionSpec
@@ -68,7 +70,10 @@ class _Api:
             tail = int(request.args.get("tail") or -1)
             since = _time(request.args.get("since", ""))
         except ValueError:
-            return _text("'tail' must be a whole number, 'since' a time as in 2026-01-31T12:00:00Z.", 400)
+            return _text(
+                "'tail' must be a whole number, 'since' a time as in 2026-01-31T12:00:00Z or how long ago, as in 2h.",
+                400,
+            )
         is_gone = request.environ["waitress.client_disconnected"]
         follows = request.args.get("follow", "").lower() in ("1", "true")
         ended = (lambda: self._is_stopping() or is_gone()) if follows else lambda: True
@@ -138,5 +143,7 @@ def _stamp(moment: datetime) -> str:
 def _time(text: str) -> datetime:
     if not text:
         return BEGINNING
+    if ago := parse_age(text):
+        return datetime.fromtimestamp(max(0.0, time.time() - ago), UTC)
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -20,6 +20,7 @@ MARGIN = 2.0
 
 _PAUSE = 0.1
 _RETRY = "/retry"
+_COMMANDS = frozenset(("pause-flow", "stop-flow", "resume-flow", "state", "export-dag"))
 
 
 class Function(Protocol):
@@ -139,8 +140,9 @@ class Router:
 
     def send(self, function: Function, method: str, target: str, *, headers: Headers, body: bytes) -> Reply:
         """Call once. `GatewayError` if the function does not start, `TransportError` if it gives no answer."""
-        with self._lock:
-            function.invocations += 1
+        if _is_invocation(function, method, target):
+            with self._lock:
+                function.invocations += 1
         try:
             return self._send(function, method, target, headers=headers, body=body)
         except UnreachableError:
@@ -157,6 +159,15 @@ class Router:
     def _limit(self, spec: FunctionSpec) -> float:
         # Later than the function's own limit, which can give a better answer.
         return MARGIN + (parse_duration(spec.environment.get("exec_timeout", "")) or self._timeout)
+
+
+def _is_invocation(function: Function, method: str, target: str) -> bool:
+    """Whether a call is one of those that count: of a flow its starts, and not its own messages or a look at it."""
+    path, _, query = target.partition("?")
+    if not function.spec.is_flow:
+        return not path.startswith("/_/")
+    names = {part.partition("=")[0] for part in query.split("&")}
+    return method == "POST" and path in ("", "/") and names.isdisjoint(_COMMANDS)
 
 
 def _is_safe(function: Function, target: str) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from faasflow.config import HMAC_SECRET
 from faasflow.errors import GatewayError
-from faasflow.naming import escape
+from faasflow.naming import escape, is_unicode
 from faasflow.private import make_private_folder
 
 STATE_DIR = ".faasflow"
@@ -34,6 +34,8 @@ class StateDir:
 
     def lock(self) -> None:
         """Make the folder and take it. `GatewayError` if it cannot be made or another gateway has it."""
+        if not is_unicode(str(self.path)):  # the URL of a store could not hold it
+            raise GatewayError(f"The name of the state folder {str(self.path)!a} must be UTF-8.")
         try:
             is_own = self.path.name == STATE_DIR or not self.path.exists()
             make_private_folder(self.path / "flows")
@@ -50,7 +52,11 @@ class StateDir:
         except OSError as exc:
             self.unlock()
             raise GatewayError(f"The state folder {str(self.path)!r} cannot be used: {exc.strerror or exc}.") from exc
-        self._make_secret()
+        try:
+            self._make_secret()
+        except OSError as exc:
+            self.unlock()
+            raise GatewayError(f"The state folder {str(self.path)!r} cannot be used: {exc.strerror or exc}.") from exc
 
     def unlock(self) -> None:
         """Let the folder go. Calling it again is fine."""

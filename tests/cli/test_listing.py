@@ -141,7 +141,7 @@ def test_a_pipe_is_given_all(faasflow: Run, orders: Flow) -> None:
         (["--all"], "choose among the requests of one FLOW. Name it."),
         (["orders", "--all", "--limit", "3"], "--all and --limit exclude each other."),
         (["orders", "--state", "BROKEN"], "'BROKEN' is not one of"),
-        (["orders", "--since", "soon"], "'soon' is not a duration"),
+        (["orders", "--since", "soon"], "'soon' is no time"),
         (["orders", "--limit", "0"], "0 is not in the range"),
     ],
 )

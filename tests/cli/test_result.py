@@ -93,10 +93,10 @@ def test_a_request_that_has_not_ended_is_told_apart_with_the_way_on(
     assert [one.exit_code for one in (running, waited, paused)] == [1, 1, 1]
     assert [one.stdout for one in (running, waited, paused)] == ["", "", ""]
     assert "Request 'r-1' has not ended: it is RUNNING." in running.stderr
-    assert "hint: Wait for it: faasflow result r-1 --flow fates --wait 1m\n" in running.stderr
+    assert "hint: Wait for it: faasflow result fates r-1 --wait 1m\n" in running.stderr
     assert "Request 'r-1' has not ended yet." in waited.stderr
     assert "Request 'r-1' has not ended: it is PAUSED." in paused.stderr
-    assert "hint: Let it go on: faasflow resume r-1 --flow fates\n" in paused.stderr
+    assert "hint: Let it go on: faasflow resume fates r-1\n" in paused.stderr
     assert not (tmp_path / "out").exists()
 
 

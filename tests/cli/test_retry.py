@@ -130,7 +130,7 @@ def test_a_request_goes_on_without_its_flow_being_named(faasflow: Run, shop: Sho
     shop.mend()
     result = faasflow("retry", "r-1")
 
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "Successfully retried request r-1\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "Request r-1 is queued again\n", "")
     assert shop.result("r-1", flow="returns") == "shipped tea"
 
 
@@ -190,7 +190,7 @@ def test_all_that_the_options_fit_go_on_the_oldest_first(
     shop.mend()
     result = faasflow("retry", *options)
 
-    assert result.stdout.splitlines() == [f"Successfully retried request {id}" for id in retried]
+    assert result.stdout.splitlines() == [f"Request {id} is queued again" for id in retried]
     assert (result.exit_code, result.stderr) == (0, f"{len(retried)} of {len(retried)} retried.\n")
 
 
@@ -225,8 +225,8 @@ def test_progress_is_shown_on_a_terminal_and_nothing_of_it_stays(shop: Shop, ter
     assert shown.end() == 0
     assert b"1 of 2 ..." in shown.output
     assert shown.screen == [
-        "Successfully retried request o-1",
-        "Successfully retried request o-2",
+        "Request o-1 is queued again",
+        "Request o-2 is queued again",
         "2 of 2 retried.",
     ]
 

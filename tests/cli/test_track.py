@@ -474,6 +474,6 @@ def test_a_node_with_the_name_of_a_closing_step_is_found_by_its_own_path(faasflo
 
 def test_help_shows_how(faasflow: Run) -> None:
     assert (
-        "faasflow track order-1 --node ship --input > input.json"
+        "faasflow track orders order-1 --node ship --input > input.json"
         in CliRunner().invoke(main, ["track", "--help"]).stdout
     )

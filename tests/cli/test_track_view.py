@@ -237,7 +237,7 @@ def test_a_foreach_of_a_thousand_under_way_fits_on_a_screen() -> None:
 def test_of_a_table_that_is_too_high_what_matters_least_is_counted() -> None:
     names = [f"n{number}" for number in range(60)]
     entries = {f"node/{name}": node() for name in names[:30]}
-    shown = overview_lines(story(chain(*names), entries), NARROW, height=20)
+    shown = overview_lines(story(chain(*names), entries), NARROW, height=20, is_folded=False)
 
     assert len(shown) <= 20
     assert any(line.startswith("▸ n30 ") or line.startswith("· n30 ") for line in shown)

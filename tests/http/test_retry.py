@@ -54,7 +54,7 @@ def test_a_failed_request_goes_on_from_the_failed_node(shop: Shop, client: Clien
     reply = client.post(f"/flow/{segment(id)}/retry")
     deliver_all(shop.tester, client)
 
-    assert (reply.status, reply.body.decode()) == (200, f"Successfully retried request {id}")
+    assert (reply.status, reply.body.decode()) == (200, f"Request {id} is queued again")
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     assert client.get(f"/flow/{segment(id)}/result").body == b"tea checked, shipped"
 
