@@ -61,7 +61,7 @@ def _with_request(command: Callable[..., Any], *, is_optional: bool) -> Callable
     def with_request(*arguments: Any, remote: Remote, words: Sequence[str], flow: str | None, **options: Any) -> Any:
         if is_optional and not words:
             return command(*arguments, remote=remote, flow=flow, request=None, **options)
-        named = _named(words, flow)
+        named = named_request(words, flow)
         remote = remote.at(named.gateway) if named.gateway else remote
         return command(*arguments, remote=remote, flow=named.flow, request=named.id, **options)
 
@@ -73,7 +73,8 @@ def _with_request(command: Callable[..., Any], *, is_optional: bool) -> Callable
     return with_request
 
 
-def _named(words: Sequence[str], flow: str | None) -> Named:
+def named_request(words: Sequence[str], flow: str | None = None) -> Named:
+    """The request of `[FLOW] REQUEST`; a misuse for anything else."""
     if not words:
         raise click.UsageError("Missing argument 'REQUEST'.")
     if len(words) > 2:

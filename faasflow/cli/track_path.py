@@ -50,6 +50,15 @@ def path_lines(places: Sequence[Place], look: Look) -> list[str]:
 def levels_of(places: Sequence[Place]) -> dict[str, int]:
     """How many nodes come one behind the other before each one, at least; those in branches count from what opens
     these."""
+    known = before_each(places)
+    depth: dict[str, int] = {}
+    for path in _ordered([*known], known):
+        depth[path] = max((depth[one] + 1 for one in known[path]), default=0)
+    return depth
+
+
+def before_each(places: Sequence[Place]) -> dict[str, list[str]]:
+    """The nodes right before each one; before the first ones in branches stands what opens these."""
     before = {place["path"]: [*(place["after"] or ())] for place in places}
     for path in before:
         around = path.rpartition("/")[0]
@@ -58,11 +67,7 @@ def levels_of(places: Sequence[Place]) -> dict[str, int]:
             outer = opening + around.rpartition("/")[2].partition("=")[0]
             before[path] = [outer] if outer in before else []
             around = around.rpartition("/")[0]
-    known = {path: [one for one in ones if one in before] for path, ones in before.items()}
-    depth: dict[str, int] = {}
-    for path in _ordered([*known], known):
-        depth[path] = max((depth[one] + 1 for one in known[path]), default=0)
-    return depth
+    return {path: [one for one in ones if one in before] for path, ones in before.items()}
 
 
 def count_text(place: Place) -> str:
