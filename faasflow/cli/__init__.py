@@ -15,6 +15,7 @@ from faasflow.cli.invoke import invoke
 from faasflow.cli.listing import list_, state
 from faasflow.cli.logs import logs
 from faasflow.cli.new import new
+from faasflow.cli.rerun import rerun
 from faasflow.cli.result import result
 from faasflow.cli.retry import retry
 from faasflow.cli.run import run
@@ -57,6 +58,7 @@ _COMMANDS = (
     stop,
     dead_letters,
     retry,
+    rerun,
     validate,
     graph,
     doctor,

@@ -27,7 +27,7 @@ class DrawingError(FaasflowError):
     """A graph that cannot be drawn."""
 
 
-@click.command(short_help="Write the graph of a flow or a request as Mermaid, dot, SVG or JSON.")
+@click.command(short_help="Write the graph of a flow or a request.")
 @click.argument("words", metavar="TARGET | [FLOW] REQUEST", nargs=-1, required=True)
 @stack_option
 @click.option(

@@ -80,9 +80,7 @@ def invoke(
         sent.setdefault(PREFER, wish(wait))
         note(f"request {sent[REQUEST_ID]}")
     try:
-        answer = remote.call(
-            flow, query=query_text(query), headers=sent, body=body, is_async=is_async, signs_body=True
-        )
+        answer = remote.call(flow, query=query_text(query), headers=sent, body=body, is_async=is_async, signs_body=True)
         request_id = sent.get(REQUEST_ID) or answer.headers.get(REQUEST_ID, "")
         if is_async and answer.ok:
             note("Function submitted asynchronously.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from faasflow.cli.console import paint, show
+from faasflow.cli.console import is_terminal, show
+from faasflow.cli.look import Look
 from faasflow.cli.options import stack_option
 
 if TYPE_CHECKING:
@@ -99,10 +101,12 @@ def _with_login(url: str) -> RemoteGateway:
 
 
 def _say(line: str) -> None:
-    """A line of the gateway or, behind its name in brackets, of a function."""
-    name, bracket, text = line.partition("] ") if line.startswith("[") else ("", "", line)
+    """A line of the gateway or, behind its name in brackets, of a function; on a terminal in short."""
+    from faasflow.cli.up_lines import short_lines
+
     try:
-        show(paint(name + bracket, "cyan", stream=sys.stdout) + text)
+        for text in short_lines(line, Look.of(sys.stdout), datetime.now()) if is_terminal(sys.stdout) else [line]:
+            show(text)
     except BrokenPipeError:
         # Who read the log went away; who calls the functions did not.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -123,6 +123,17 @@ def test_a_wait_says_at_once_which_request_is_waited_for(faasflow: Run, gateway:
     assert state(gateway, first.removeprefix("request ")) == "FINISHED"
 
 
+def test_a_recorded_request_is_run_again_as_a_new_one(faasflow: Run, gateway: str) -> None:
+    again = faasflow("rerun", "done", "-g", gateway, "--wait", "30s", "--id", "done-2")
+    other = faasflow("rerun", "fates", "failed", "-g", gateway, "--wait", "30s", "--data", "better")
+    unknown = faasflow("rerun", "fates", "nobody", "-g", gateway)
+
+    assert (again.stdout, again.stderr) == ("ok", "request done-2\n")
+    assert (other.exit_code, other.stdout) == (0, "better")
+    assert (state(gateway, "failed"), state(gateway, "done-2")) == ("FAILED", "FINISHED")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+
+
 def test_the_counter_of_invocations_counts_invocations(faasflow: Run, gateway: str) -> None:
     def count() -> int:
         (row,) = [line.split() for line in faasflow("list", "-g", gateway).stdout.splitlines() if "fates" in line]
