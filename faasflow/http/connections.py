@@ -29,6 +29,7 @@ HEADER_TIMEOUT = 10.0
 BODY_TIMEOUT = 60.0
 BODY_IDLE_TIMEOUT = 20.0
 SEND_IDLE_TIMEOUT = 60.0
+DEAF_AFTER = 5.0
 MOST_CONNECTIONS = 1000
 MOST_OF_A_PEER = 500
 
@@ -122,7 +123,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def is_overdue(self, now: float) -> bool:
         """Whether a request has been arriving for too long, or nothing of an answer been taken. To be asked often."""
-        return self._is_slow(now) or self._is_deaf(now)
+        return self._is_slow(now) or self.deaf_for(now) > SEND_IDLE_TIMEOUT
 
     def _is_slow(self, now: float) -> bool:
         if self.request is None or self.began is None or self.requests:
@@ -131,13 +132,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return now - self.began > HEADER_TIMEOUT
         return now - self.began > BODY_TIMEOUT or now - self.last_activity > BODY_IDLE_TIMEOUT
 
-    def _is_deaf(self, now: float) -> bool:
-        """Whether bytes have been waiting for the client for too long, and none of them was sent."""
+    def deaf_for(self, now: float) -> float:
+        """For how many seconds bytes have been waiting for the client of which none was sent, as far as was asked."""
         if not self.total_outbufs_len:
             self._stuck = None
         elif self._stuck is None or self._stuck[1] != self.last_activity:
             self._stuck = now, self.last_activity
-        return self._stuck is not None and now - self._stuck[0] > SEND_IDLE_TIMEOUT
+        return now - self._stuck[0] if self._stuck is not None else 0.0
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -198,8 +199,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
                 channel.handle_close()
 
     def _make_room(self, channels: Iterable[Channel]) -> bool:
-        """Close the connection that has been idle for the longest; False if all are at work."""
-        idle = [channel for channel in channels if not channel.is_at_work]
+        """Close the connection that has been idle for the longest, else one whose client takes no answer; False if all
+        are at work."""
+        now, crowd = time.time(), [*channels]
+        idle = [channel for channel in crowd if not channel.is_at_work]
+        idle = idle or [channel for channel in crowd if channel.deaf_for(now) > DEAF_AFTER]
         if not idle:
             return False
         oldest = min(idle, key=lambda channel: (channel.request is None, channel.began or channel.last_activity))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import resource
@@ -17,7 +18,7 @@ import pytest
 
 from faasflow.http import connections
 from faasflow.testing import FlowTester
-from tests.http.support import front, served, signature
+from tests.http.support import Client, front, served, signature
 from tests.support import wait_until
 
 HALF = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -230,6 +231,30 @@ def test_a_client_that_never_reads_its_answer_is_closed(
         wait_until(lambda: not is_established(client.port, deaf.getsockname()[1]), "the connection to be closed")
 
         assert len(client.get("/").body) == size
+
+
+def test_clients_that_never_read_their_answers_make_room_for_others(
+    opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_OF_A_PEER", 4)
+    monkeypatch.setattr(connections, "DEAF_AFTER", 0.5)
+
+    def large(environ: Any, start_response: Any) -> Iterable[bytes]:
+        size = 14_000_000 if environ["PATH_INFO"] == "/large" else 2
+        start_response("200 OK", [("Content-Length", str(size))])
+        return [b"x" * size]
+
+    def is_served(client: Client) -> bool:
+        try:
+            return client.get("/").status == 200
+        except http.client.HTTPException:
+            return False
+
+    with served(large) as client:
+        for _ in range(4):
+            opened(client.port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+
+        wait_until(lambda: is_served(client), "another client to be served")
 
 
 def test_a_client_that_reads_slowly_gets_its_whole_answer(
