@@ -176,6 +176,11 @@ class LostStartError(FaasflowError):
     node that may run at most once."""
 
 
+class StuckError(FaasflowError):
+    """A request could not be worked on in any of several tries, for a reason that lies neither in its code nor in a
+    store or queue that is away."""
+
+
 class BranchesFailedError(FaasflowError):
     """More branches of a foreach failed than it tolerates."""
 

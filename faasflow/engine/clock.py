@@ -22,6 +22,7 @@ from faasflow.engine.aside import Aside, Faulty
 from faasflow.engine.closing import Closing
 from faasflow.engine.executor import Executor
 from faasflow.engine.firing import Firing, backoff, due_at
+from faasflow.engine.last_net import LOOKS
 from faasflow.engine.ledger import StoredRequest
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.message import message_for
@@ -33,6 +34,7 @@ from faasflow.engine.repairs import Look, Repairs
 from faasflow.engine.retention import Retention
 from faasflow.engine.rewinder import Rewinder
 from faasflow.engine.round import Round, Tick
+from faasflow.engine.settlement import AGAIN
 from faasflow.engine.timers import (
     Timer,
     clock_key,
@@ -40,7 +42,7 @@ from faasflow.engine.timers import (
     forward_timer,
     timers_prefix,
 )
-from faasflow.errors import ForwardError, TryAgainError
+from faasflow.errors import DefinitionError, ForwardError, TryAgainError
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ class FlowClock:
             self._removal.remove_start(timer.request, timer.incarnation)
             return None
         if timer.step is None:
-            return self._look(timer, request, now, round)
+            return self._guarded(timer, request, now, round)
         step = load_step(timer.step)
         message = message_for(timer.request, request.record, step, attempt=timer.attempt)
         try:
@@ -166,6 +168,18 @@ class FlowClock:
             return forward_timer(timer.request, step, due, attempt=timer.attempt, life=timer.life, tries=tries)
         round.add(repaired=1)
         return None
+
+    def _guarded(self, timer: Timer, request: StoredRequest, now: float, round: Round) -> Timer | None:
+        """Look after a request; one at which that fails again and again, for a reason that nobody foresaw, fails."""
+        try:
+            return self._look(timer, request, now, round)
+        except (*AGAIN, DefinitionError):
+            raise
+        except Exception as error:
+            if timer.tries + 1 < LOOKS or not self._executor.give_up(timer.request, request, error):
+                raise
+            logger.exception("The request could not be looked after: %s", type(error).__name__)
+            return msgspec.structs.replace(timer, due=now + self._parts.repair_after / 2, tries=0)
 
     def _look(self, timer: Timer, request: StoredRequest, now: float, round: Round) -> Timer | None:
         """Look after a request; when to look again."""

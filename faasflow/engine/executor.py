@@ -29,6 +29,7 @@ from faasflow.engine import attempts, operations, plan, split
 from faasflow.engine.closing import Closing
 from faasflow.engine.context import Context
 from faasflow.engine.guard import UserCodeError
+from faasflow.engine.last_net import LastNet
 from faasflow.engine.leases import LOST_STARTS, Running
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.lifecycle import RequestState
@@ -39,7 +40,7 @@ from faasflow.engine.payload import Payload
 from faasflow.engine.position import Phase, Step
 from faasflow.engine.records import BranchesRecord, RequestRecord
 from faasflow.engine.settlement import AGAIN, Failed, Settlement
-from faasflow.engine.work import Work
+from faasflow.engine.work import NotRecordedError, Work
 from faasflow.errors import (
     DefinitionChangedError,
     DefinitionError,
@@ -60,6 +61,7 @@ class Executor:
         self._parts = parts
         self._closing = Closing(parts)
         self._settlement = Settlement(parts, self._closing)
+        self._net = LastNet(parts, self._settlement, self._closing)
 
     def work(self, message: Message, context: Context, definition: graph.Definition) -> Work:
         """What a delivery needs, for a flow that was defined with `context`."""
@@ -99,11 +101,30 @@ class Executor:
         work = self.defined(message)
         with work.delivering():
             try:
-                self.advance(work)
+                self._advance(work)
             except Exception:
                 self._forget(work)
                 raise
             self._forget(work)
+
+    def _advance(self, work: Work) -> None:
+        try:
+            self.advance(work)
+        except NotRecordedError as error:
+            self._net.catch(work, error)
+        except AGAIN:
+            raise
+        except Exception as error:
+            self._net.catch(work, error)
+
+    def give_up(self, request_id: str, request: StoredRequest, error: Exception) -> bool:
+        """Fail a request that the clock cannot look at because of `error`; False if it has ended."""
+        if request.record.state.has_ended:
+            return False
+        work = self.whole(request_id, request.record)
+        with work.delivering():
+            self._net.end(work, request, error)
+        return True
 
     def _forget(self, work: Work) -> None:
         """Where the request of a message was removed: remove the values that this delivery, or one that died, has

@@ -2,9 +2,10 @@
 
 Keys, below `faasflow/<flow>/<request>/`: `request`, `incarnation`, `input`, `node/<path>`, `branches/<path>`,
 `arrived/<path>#<group>/<who>`, `attempt/<step>/<n>`, `lease/<step>`, `start/<step>`, `again/<run>/<step>/<claim>`,
-`override/<step>`, `parked/<step>`, `data/<name>`. Beside the requests, `faasflow/<flow>/$requests/<newest first>` lists
-them, and `timers` names the rest. Nothing else decides anything, and there are no counters. The lists follow the
-requests: each change of a request's state is in one transaction with the entries that it adds and removes.
+`trouble/<run>/<step>`, `override/<step>`, `parked/<step>`, `data/<name>`. Beside the requests,
+`faasflow/<flow>/$requests/<newest first>` lists them, and `timers` names the rest. Nothing else decides anything, and
+what has arrived or ended is not counted. The lists follow the requests: each change of a request's state is in one
+transaction with the entries that it adds and removes.
 
 A request id may be used again after its request was removed. `incarnation` is written at the start and again when a
 removal begins, so its version identifies one incarnation: every write requires either that version or the version of

@@ -19,10 +19,12 @@ from faasflow.engine.records import (
     Failure,
     LeaseRecord,
     NodeRecord,
+    Record,
     RequestRecord,
     load,
 )
 from faasflow.engine.split import is_chunk
+from faasflow.errors import StoreCorruptError
 
 PREFIXES = ("node/", "branches/", "attempt/", "lease/", PARKED)
 """What the keys that a story is read from start with."""
@@ -67,7 +69,7 @@ def nodes(entries: Mapping[str, bytes], now: float) -> list[Row]:
     records = _attempts(entries)
     attempts = {step: _counted(of_step) for step, of_step in records.items()}
     recorded = {key for key in entries if key.startswith(("node/", "branches/")) and not is_chunk(key)}
-    rows = [{**_recorded(key, entries[key]), "attempts": _before(key, recorded, attempts)} for key in recorded]
+    rows = [{**_recorded(key, entries[key], now), "attempts": _before(key, recorded, attempts)} for key in recorded]
     leases = {key.removeprefix("lease/"): value for key, value in entries.items() if key.startswith("lease/")}
     for step in {*attempts, *leases} - recorded:
         if _outcome(step) not in recorded:
@@ -89,11 +91,19 @@ def _before(key: str, recorded: Container[str], attempts: Mapping[str, list[Row]
     return attempts.get(key, [])
 
 
-def _recorded(key: str, value: bytes) -> Row:
+def _recorded(key: str, value: bytes, now: float) -> Row:
+    """A row of a record; one that cannot be read is told as a failure, so that the others can be looked at."""
     family, _, path = key.partition("/")
-    if family == "branches":
-        return _opened(path, load(value, BranchesRecord, key))
-    node = load(value, NodeRecord, key)
+    try:
+        if family == "branches":
+            return _opened(path, load(value, BranchesRecord, key))
+        return _ended(path, load(value, NodeRecord, key))
+    except StoreCorruptError as error:
+        failure = Failure(path, type(error).__name__, str(error))
+        return _ended(path, NodeRecord(NodeState.FAILED, now, now, failure=failure))
+
+
+def _ended(path: str, node: NodeRecord) -> Row:
     row: Row = {
         "path": path,
         "state": node.state,
@@ -121,7 +131,7 @@ def _opened(path: str, opened: BranchesRecord) -> Row:
 def _unfinished(
     step: str, lease: bytes | None, attempts: Sequence[AttemptRecord], entries: Mapping[str, bytes], now: float
 ) -> Row:
-    held = load(lease, LeaseRecord, f"lease/{step}") if lease is not None else None
+    held = _readable(lease, LeaseRecord, f"lease/{step}") if lease is not None else None
     is_held = held is not None and held.until > now
     return {
         "path": step.partition("/")[2],
@@ -166,8 +176,16 @@ def _attempts(entries: Mapping[str, bytes]) -> dict[str, list[AttemptRecord]]:
     for key, value in entries.items():
         if key.startswith("attempt/"):
             step, _, number = key.removeprefix("attempt/").rpartition("/")
-            found.setdefault(step, []).append((int(number), load(value, AttemptRecord, key)))
+            attempt = _readable(value, AttemptRecord, key)
+            found.setdefault(step, []).extend([(int(number), attempt)] if attempt is not None else [])
     return {step: [one for _, one in sorted(records, key=lambda record: record[0])] for step, records in found.items()}
+
+
+def _readable(value: bytes, kind: type[Record], key: str) -> Record | None:
+    try:
+        return load(value, kind, key)
+    except StoreCorruptError:
+        return None
 
 
 def _counted(records: Sequence[AttemptRecord]) -> list[Row]:

@@ -197,9 +197,13 @@ def _reads_branches(body: graph.Foreach | graph.Condition) -> bool:
     return body.forward and body.aggregator is not None
 
 
+class NotRecordedError(TryAgainError):
+    """A record that is read for a step is not there: the message came before its time, or the record was lost."""
+
+
 def entry(snapshot: Snapshot, key: str) -> bytes:
     """A record that has to be there before this step; without it the message came before its time."""
     try:
         return snapshot.entries[key]
     except KeyError:
-        raise TryAgainError(f"{key!r} is not recorded yet.") from None
+        raise NotRecordedError(f"{key!r} is not recorded yet.") from None

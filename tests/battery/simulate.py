@@ -3,11 +3,12 @@
 A seed makes a flow, its requests and the faults that they meet. Several engines share stores in memory. All run on one
 thread: at each operation of a store another delivery, command or tick may come in between and run to its own end, as
 deep as there are workers. The queue loses, doubles, holds back and shuffles messages, and repeats one that is worked on
-for long; stores, calls and the queue fail before and after they did what they were asked, or take their time; functions
-answer errors, late, or for a while not at all, and so do the targets of callbacks; workers die in the middle, or each
-time that they call one of the functions, or stand still and go on; the wall clock jumps. Once the faults are used up,
-time passes until nothing is due, and requests that failed are retried. Then every request must have come to what plain
-recursion says, `checker` must find nothing wrong in the history, and after retention nothing may be left.
+for long; stores, calls and the queue fail before and after they did what they were asked, or take their time; a store
+loses what a request was started with; functions answer errors, late, or for a while not at all, and so do the targets
+of callbacks; workers die in the middle, or each time that they call one of the functions, or stand still and go on; the
+wall clock jumps. Once the faults are used up, time passes until nothing is due, and requests that failed are retried.
+Then every request must have come to what plain recursion says, `checker` must find nothing wrong in the history, and
+after retention nothing may be left.
 
     python -m tests.battery.simulate --seeds 10000
     python -m tests.battery.simulate --seed 4711
@@ -23,11 +24,11 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from faasflow import Flow, Retry
 from faasflow.engine.context import Context
@@ -39,11 +40,12 @@ from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, load
 from faasflow.errors import CallTimeoutError, MessageError, NoAnswerError, RequestConflictError, RequestNotFoundError
 from faasflow.naming import request_prefix
-from faasflow.ports import Forward, OutgoingCall, Response
+from faasflow.ports import Entry, Forward, OutgoingCall, Response, StateStore
 from faasflow.runtime import definer
 from faasflow.stores.memory import MemoryDataStore, MemoryStateStore
 from faasflow.testing.clock import FakeClock
 from faasflow.testing.faults import FlakyDataStore, FlakyStore, FlakyTransport, Operation
+from faasflow.testing.wrappers import StateStoreWrapper
 from tests.battery.checker import CALLBACK, Expected, Violation, check
 from tests.battery.flows import evaluate
 from tests.battery.history import (
@@ -58,6 +60,8 @@ from tests.battery.history import (
 from tests.battery.simulate_tally import REPEATED, TOLD_AGAIN, tally
 from tests.battery.simulate_workers import BEAT, AtWork, Died, Workers
 from tests.engine.random_flows import DagSpec, NodeSpec, Written, digest
+
+T = TypeVar("T")
 
 RATES: Mapping[str, tuple[float, ...]] = {
     "lose": (0, 0.05, 0.3),
@@ -86,6 +90,7 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "retry": (0, 0.1),
     "cut": (0, 0.1),
     "deadly": (0, 0.1),
+    "forget": (0, 0, 0.05),
 }
 """How often each kind of fault strikes where it can; a seed picks one of the rates."""
 
@@ -278,6 +283,20 @@ class Called(Written):
         dag.node(node.uid, timeout=_NODE_TIMEOUT).apply(node.uid)
 
 
+class _Forgetting(StateStoreWrapper):
+    """A store that does not find some of its keys."""
+
+    def __init__(self, store: StateStore, keys: Collection[str]) -> None:
+        super().__init__(store)
+        self._forgotten = keys
+
+    def _run(self, operation: str, call: Callable[[], T], *, is_write: bool) -> T:
+        return call()
+
+    def read(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> dict[str, Entry]:
+        return {key: entry for key, entry in super().read(keys, prefixes).items() if key not in self._forgotten}
+
+
 class _Outside:
     """The functions, and the queue."""
 
@@ -318,6 +337,7 @@ class Simulation:
         self._todo = [("start", id) for id in plan.requests]
         self._accepted: dict[str, bool] = {}
         self._poisoned = dict(plan.poisoned)
+        self._forgotten: set[str] = set()
         self._deadly: set[tuple[str, str]] = set()
         self._cut: dict[tuple[str, str], tuple[int, int]] = {}
         self._sound: set[str] = set()
@@ -447,7 +467,7 @@ class Simulation:
         return Parts(
             flow=_FLOW,
             define=lambda context: definition,
-            state=FlakyStore(RecordingStore(self._memory, self.history), **both("state")),
+            state=FlakyStore(_Forgetting(RecordingStore(self._memory, self.history), self._forgotten), **both("state")),
             data=FlakyDataStore(self._values, **both("data")),
             transport=FlakyTransport(RecordingTransport(_Outside(self), self.history), **both("")),  # type: ignore[arg-type]
             clock=self._clock,
@@ -538,7 +558,7 @@ class Simulation:
         """What the queue does with a message."""
         request = message.request_id
         self._past[request] = [*self._past[request][-_REMEMBERED:], message]
-        if self._strikes("lose", request):
+        if self._strikes("lose", request) or self._forgets(request):
             self._lose(message)
             return
         copies = 2 if self._strikes("double", request) else 1
@@ -549,6 +569,19 @@ class Simulation:
                 self._queue.append(message)
         if self._strikes("late", request):
             self._kept.append(message)
+
+    def _forgets(self, request: str) -> bool:
+        """Whether the store loses what a request was started with, and the queue its first message."""
+        prefix = request_prefix(_FLOW, request)
+        if self._memory.keys(prefix + "node/") or self._memory.keys(prefix + "branches/"):
+            return False
+        if prefix + "input" in self._forgotten or not self._strikes("forget", request):
+            return False
+        self._forgotten.add(prefix + "input")
+        return True
+
+    def _has_forgotten(self, request: str) -> bool:
+        return request_prefix(_FLOW, request) + "input" in self._forgotten
 
     def _hold(self, message: Forward, seconds: float) -> None:
         self._held.append((self._elapsed + seconds, message))
@@ -635,7 +668,7 @@ class Simulation:
             if self._schedule.random() < 0.8:
                 self._poisoned[id], self._broken_for = frozenset(), 0.0
                 self._deadly = {(request, name) for request, name in self._deadly if request != id}
-                self._sound |= {id} if self._left == 0 else set()
+                self._sound |= {id} if self._left == 0 and not self._has_forgotten(id) else set()
             self._todo.append(("retry", id))
             self._queue += self._past[id]
         for id in self._accepted:
@@ -675,6 +708,8 @@ class Simulation:
 
     def _is_missed(self, id: str, step: Step) -> bool:
         """Whether a step that comes again was waited for, by a clock that is right and a request that is not paused."""
+        if self._has_forgotten(id):
+            return False
         if self.result.faults["jump"] or self.result.faults["pause"] or self._observer.state(id).has_ended:
             return False
         prefix = request_prefix(_FLOW, id)
@@ -740,6 +775,7 @@ class Simulation:
             right = evaluate(definition, body, answer_of)
             called = {function for _, function in right.calls}
             may_fail = bool(called & self.plan.poisoned[id]) or self.plan.attempts < 10 or self._timeout is not None
+            may_fail = may_fail or self._has_forgotten(id)
             result = None if called & self._poisoned[id] else right.result
             found[id] = replace(right, result=result, may_fail=may_fail)
         return found

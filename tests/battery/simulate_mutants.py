@@ -80,6 +80,11 @@ def _starts_for_ever(work: Work) -> None:
     """Counts no start that came to nothing."""
 
 
+def _repeats_for_ever(self: Executor, work: Work) -> None:
+    """Counts no delivery that failed."""
+    self.advance(work)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
     """A fault: what takes the place of what. With the kinds in `needs` alone, one of the first `seeds` breaks one of
@@ -145,6 +150,12 @@ MUTANTS: Mapping[str, Mutant] = {
         target=_ENGINE + "executor._check_lost",
         does=_starts_for_ever,
         needs=frozenset({"deadly"}),
+        breaks=frozenset({"I1"}),
+    ),
+    "a delivery that is repeated for ever": Mutant(
+        target=_ENGINE + "executor.Executor._advance",
+        does=_repeats_for_ever,
+        needs=frozenset({"forget"}),
         breaks=frozenset({"I1"}),
     ),
     "a result that is recorded over another": Mutant(

@@ -17,6 +17,7 @@ EXERCISED = (
     REPEATED,
     "node timeouts",
     "nodes that ended their processes",
+    "requests given up",
     "request timeouts",
     "callbacks tried again",
     "callbacks given up",
@@ -73,6 +74,7 @@ class _Count:
             self._runs[request] = run
             self.found["failed requests retried"] += run > before
             self.found["request timeouts"] += kind == "RequestTimeoutError"
+            self.found["requests given up"] += kind == "StuckError"
         elif key.startswith(f"attempt/node/{CALLBACK}"):
             self.found["callbacks tried again"] += 1
         elif key.startswith(f"node/{CALLBACK}"):
