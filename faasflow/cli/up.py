@@ -29,6 +29,7 @@ def _host_names(context: click.Context, parameter: click.Parameter, names: tuple
 
 
 @click.command(short_help="Serve the functions of a stack on this machine.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @stack_option
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port of 127.0.0.1 (default: 8080; 0: any).")
 @click.option(
@@ -36,7 +37,7 @@ def _host_names(context: click.Context, parameter: click.Parameter, names: tuple
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the queue, the secrets and the flows' stores (default: .faasflow beside the stack file).",
 )
-@click.option("--reload", is_flag=True, help="Start a function anew when its files change.")
+@click.option("--reload", is_flag=True, help="Serve anew what changes: handlers and the stack file.")
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=8, help="Asynchronous calls delivered at a time (default: 8)."
 )
@@ -54,6 +55,7 @@ def _host_names(context: click.Context, parameter: click.Parameter, names: tuple
     help="Gateway that is called for functions which are not hosted here; with its login, as of faas-cli login.",
 )
 def up(
+    names: tuple[str, ...],
     stack: Path | None,
     port: int,
     state_dir: Path | None,
@@ -62,7 +64,8 @@ def up(
     allow_hosts: tuple[str, ...],
     remote: str | None,
 ) -> None:
-    """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C.
+    """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C; with NAMEs only
+    these.
 
     Handlers in Python are hosted here. Where others run can be named in stack.local.yml, or with --remote.
 
@@ -71,6 +74,7 @@ def up(
     \b
     Examples:
       faasflow up
+      faasflow up greet shout
       faasflow up -f team/stack.yml --port 9000 --reload
       faasflow up --remote https://gateway.example.com
     """
@@ -81,6 +85,7 @@ def up(
     elsewhere = None if remote is None else _with_login(remote)
     serve(
         file,
+        only=names,
         port=port,
         state_dir=state_dir,
         reload=reload,

@@ -13,6 +13,7 @@ from faasflow.codec import build_decoders
 from faasflow.errors import GatewayError
 from faasflow.local.api import create_api
 from faasflow.local.browsers import BrowserGuard
+from faasflow.local.changes import Changes
 from faasflow.local.client import Client
 from faasflow.local.delivery import Delivery
 from faasflow.local.elsewhere import RemoteGateway, serve_elsewhere
@@ -20,10 +21,9 @@ from faasflow.local.proxy import ASYNC, BODY_LIMIT, SYNC, Proxy, raw_target
 from faasflow.local.queue import Queue
 from faasflow.local.routing import Router, Upstreams, check_durations
 from faasflow.local.server import GatewayServer
-from faasflow.local.stack import FunctionSpec, Stack
+from faasflow.local.stack import FunctionSpec, Stack, load_stack
 from faasflow.local.state import StateDir
 from faasflow.local.supervisor import Supervisor
-from faasflow.local.watch import Watcher
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -38,7 +38,8 @@ class Gateway:
     Making one takes the state folder and the port (0 picks a free one); `start` serves. `on_line(name, text)` is told
     every line that a function writes. `timeout` bounds a call in seconds, unless the function has an `exec_timeout`.
     Requests must name an address, localhost, `host` or one of `allow_hosts`, and so must the pages that send them.
-    What is not hosted here is called at its URL, else at the `remote` gateway.
+    What is not hosted here is called at its URL, else at the `remote` gateway. With `reload` files that change are
+    taken over, and `reread` gives the stack as it is now; else, with `watches`, it is said once that they did.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Gateway:
         host: str = "127.0.0.1",
         workers: int = 8,
         reload: bool = False,
+        reread: Callable[[], Stack] | None = None,
+        watches: bool = False,
         timeout: float = 60.0,
         body_limit: int = BODY_LIMIT,
         allow_hosts: Collection[str] = (),
@@ -62,7 +65,7 @@ class Gateway:
         hosted = [spec for spec in specs if spec.is_hosted]
         self._host = host
         self._timeout = timeout
-        self._reloads = reload
+        self._watches = watches or reload
         self._stopping = threading.Event()
         self._client = Client(threads=THREADS + workers)
         self._router = Router(
@@ -83,7 +86,14 @@ class Gateway:
         for spec in specs:
             self._router.add(self._supervisor.functions.get(spec.name) or serve_elsewhere(spec, remote))
         self._delivery = Delivery(self._queue, self._router, self._client, workers=workers, on_line=on_line)
-        self._watcher = Watcher({spec.name: spec.handler for spec in hosted}, on_change=self._reload)
+        self._changes = Changes(
+            stack or Stack(functions={}),
+            self._supervisor,
+            self._router,
+            reread=(reread or (lambda: _read_again(stack))) if reload else None,
+            elsewhere=lambda spec: serve_elsewhere(spec, remote),
+            on_line=on_line,
+        )
 
     @property
     def url(self) -> str:
@@ -105,8 +115,8 @@ class Gateway:
         build_decoders()
         self._server.start()
         self._delivery.start()
-        if self._reloads:
-            self._watcher.start()
+        if self._watches:
+            self._changes.start()
 
     def start_functions(self) -> Mapping[str, GatewayError]:
         """Start every function now; those that did not start, with the reason."""
@@ -119,7 +129,7 @@ class Gateway:
         fine."""
         until = time.monotonic() + grace
         self._stopping.set()
-        self._watcher.stop(timeout=1)
+        self._changes.stop(timeout=1)
         self._delivery.stop(until=until)
         # Calls in flight may call back, so the gateway answers until they have ended.
         self._server.wait_idle(until=until)
@@ -143,11 +153,12 @@ class Gateway:
             return self._proxy(environ, start_response)
         return self._api(environ, start_response)
 
-    def _reload(self, name: str) -> None:
-        self._supervisor.functions[name].reload()
-
     def _environment(self, spec: FunctionSpec) -> Mapping[str, str]:
         return function_environment(spec, gateway=self.url, state=self._state, timeout=self._timeout)
+
+
+def _read_again(stack: Stack | None) -> Stack:
+    return load_stack(stack.path) if stack is not None and stack.path is not None else Stack(functions={})
 
 
 def function_environment(spec: FunctionSpec, *, gateway: str, state: StateDir, timeout: float) -> Mapping[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -14,11 +16,13 @@ from faasflow.local.elsewhere import RemoteGateway, without_login
 from faasflow.local.gateway import GRACE, Gateway
 from faasflow.local.stack import FunctionSpec, Stack, load_stack
 from faasflow.local.state import STATE_DIR
+from faasflow.naming import listed
 
 
 def up(
     stack_path: Path | str = ".",
     *,
+    only: Collection[str] = (),
     port: int = 8080,
     host: str = "127.0.0.1",
     state_dir: Path | str | None = None,
@@ -31,13 +35,18 @@ def up(
 ) -> None:
     """Host the functions of a stack file until SIGINT or SIGTERM; a second signal ends at once.
 
+    With `only` these of its functions, no others. With `reload` what changes, the stack file too, is served anew.
     `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
     folder is `.faasflow` beside the stack file unless another is given. `allow_hosts` are names, besides localhost, by
     which browsers may reach it. What is not hosted here is called at the `remote` gateway, if one is given.
     `GatewayError` if the gateway cannot start; a
     function that does not start is said, and tried again when it is called or changed. To be called in the main
     thread."""
-    stack = load_stack(stack_path)
+
+    def read() -> Stack:
+        return chosen(load_stack(stack_path), only)
+
+    stack = read()
     assert stack.path is not None
     folder = stack.path.parent / STATE_DIR if state_dir is None else Path(state_dir)
     gateway = Gateway(
@@ -46,6 +55,8 @@ def up(
         host=host,
         state_dir=folder,
         reload=reload,
+        reread=read,
+        watches=True,
         workers=workers,
         allow_hosts=allow_hosts,
         remote=remote,
@@ -60,6 +71,18 @@ def up(
     say("stopping: waiting for what is in flight (Ctrl-C again ends at once)")
     gateway.stop(grace=grace)
     say("stopped")
+
+
+def chosen(stack: Stack, names: Collection[str]) -> Stack:
+    """The stack with the functions of these names, in its order; with all if there are none. `GatewayError` for a name
+    that it does not list."""
+    for name in names:
+        if name not in stack.functions:
+            near = difflib.get_close_matches(name, stack.functions, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"It lists {listed([*stack.functions])}."
+            raise GatewayError(f"There is no function {name!r} in {stack.path}.", hint=hint)
+    functions = {name: spec for name, spec in stack.functions.items() if not names or name in names}
+    return replace(stack, functions=functions)
 
 
 def _end_on_signals(gateway: Gateway) -> threading.Event:

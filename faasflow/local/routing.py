@@ -114,7 +114,11 @@ class Router:
         return self._functions
 
     def add(self, function: Function) -> None:
-        self._functions[function.spec.name] = function
+        self._functions = {**self._functions, function.spec.name: function}
+
+    def remove(self, name: str) -> None:
+        """Know a function no more."""
+        self._functions = {known: function for known, function in self._functions.items() if known != name}
 
     def find(self, name: str) -> Function | None:
         """The function called `name` or `name.namespace`; `None` if there is none."""

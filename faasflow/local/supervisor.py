@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from faasflow.errors import GatewayError
 from faasflow.local.client import Headers
@@ -242,10 +243,20 @@ class Supervisor:
     def __init__(
         self, specs: Iterable[FunctionSpec], *, environment: Environment, on_line: OnLine, ready_timeout: float = 30.0
     ) -> None:
-        self.functions = {
-            spec.name: HostedFunction(spec, environment=environment, on_line=on_line, ready_timeout=ready_timeout)
-            for spec in specs
-        }
+        self._make = partial(HostedFunction, environment=environment, on_line=on_line, ready_timeout=ready_timeout)
+        self.functions: Mapping[str, HostedFunction] = {spec.name: self._make(spec) for spec in specs}
+
+    def add(self, spec: FunctionSpec) -> HostedFunction:
+        """Another function, which starts when it is called."""
+        function = self._make(spec)
+        self.functions = {**self.functions, spec.name: function}
+        return function
+
+    def remove(self, name: str) -> HostedFunction | None:
+        """Leave a function, if there is one of this name, to whoever asks; it still runs."""
+        function = self.functions.get(name)
+        self.functions = {known: one for known, one in self.functions.items() if known != name}
+        return function
 
     def start_all(self) -> Mapping[str, GatewayError]:
         """Start every function, four at a time; what did not start, with the reason."""

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 INTERVAL = 0.5
-_SUFFIXES = (".py", ".yml", ".yaml")
+_YAML = (".yml", ".yaml")
+_SUFFIXES = (".py", *_YAML)
 _NAMES = ("requirements.txt",)
 
 Snapshot = Mapping[str, tuple[int, int]]
 
 
 class Watcher:
-    """Calls `on_change(name)` after files of the folder `name` changed, in a thread of its own."""
+    """Calls `on_change(name)` after files of the folder `name` changed, in a thread of its own. A file may stand for a
+    folder: then it is looked at, and the YAML files beside it."""
 
     def __init__(self, folders: Mapping[str, Path], *, on_change: Callable[[str], object]) -> None:
         self._folders = folders
@@ -34,6 +36,11 @@ class Watcher:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    def watch(self, folders: Mapping[str, Path]) -> None:
+        """Look at these from now on; what was looked at before goes on as it was. To be called from `on_change`."""
+        self._seen = {name: self._seen.get(name, snapshot(folder)) for name, folder in folders.items()}
+        self._folders = folders
+
     def _watch(self) -> None:
         while not self._ended.wait(INTERVAL):
             for name in self._changed():
@@ -41,7 +48,7 @@ class Watcher:
 
     def _changed(self) -> list[str]:
         now = {name: snapshot(folder) for name, folder in self._folders.items()}
-        changed = [name for name in now if now[name] != self._seen[name]]
+        changed = [name for name in now if now[name] != self._seen.get(name)]
         self._seen = now
         return changed
 
@@ -59,6 +66,9 @@ def snapshot(folder: Path) -> Snapshot:
 
 
 def _files(folder: Path) -> Iterator[str]:
+    if folder.is_file():  # a stack file; beside it lie those that it names
+        yield from (str(file) for file in folder.parent.iterdir() if file.suffix in _YAML and file.is_file())
+        return
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         for name in files:

@@ -29,8 +29,16 @@ class Project:
         handler.parent.mkdir(exist_ok=True)
         handler.write_text(textwrap.dedent(code))
         self._functions[name] = {"lang": lang, "handler": f"./{name}", "image": f"{name}:latest", **settings}
-        self.stack_file.write_text(yaml.safe_dump({"functions": self._functions}))
+        self._write()
         return handler
+
+    def forget(self, name: str) -> None:
+        """Remove the entry of a function."""
+        del self._functions[name]
+        self._write()
+
+    def _write(self) -> None:
+        self.stack_file.write_text(yaml.safe_dump({"functions": self._functions}))
 
 
 @pytest.fixture(scope="session")
