@@ -159,6 +159,11 @@ class Fatal(FaasflowError):
     """Raised by a handler's code to fail its node at once, whatever the retry policy says."""
 
 
+class StartedFlowError(Fatal):
+    """A call only started another flow, whose answer is not there yet: there is no result to go on with. It is not
+    retried, as each call starts one more request of that flow."""
+
+
 class NodeTimeoutError(FaasflowError, TimeoutError):
     """A node did not end within its timeout. Whatever it still returns is refused."""
 

@@ -116,4 +116,6 @@ def _problem(name: str, stack: Stack) -> str:
     spec = stack.functions.get(name.partition(".")[0])
     if spec is None:
         return f"which {stack.path.name} does not have" if stack.path else "and there is no stack file that has it"
+    if spec.is_flow:
+        return 'a flow: the call fails if it only starts it. Wait for its result with query={"wait": "30s"}'
     return "which is not hosted here" if spec.unhosted and not spec.url else ""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from faasflow import graph
 from faasflow.codec import encode
 from faasflow.config import masked, redirection
+from faasflow.engine.callback import STATE_HEADER
 from faasflow.engine.context import Context
 from faasflow.engine.guard import UserCodeError, user_code
+from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.position import Step
 from faasflow.engine.reports import Reports, What
 from faasflow.engine.user_code import call, call_user_code
@@ -19,6 +22,7 @@ from faasflow.errors import (
     CallError,
     CallTimeoutError,
     NodeTimeoutError,
+    StartedFlowError,
     StoreUnavailableError,
     TryAgainError,
     UnreachableError,
@@ -192,9 +196,14 @@ def _answer(operation: graph.Operation, url: str, response: Response, what: str)
     if operation.on_response is not None:
         with user_code():
             return encode(call(operation.on_response, response), f"on_response of {what}")
+    kind = "Function" if operation.kind is OperationKind.FUNCTION else "URL"
+    if _is_started_flow(response):
+        raise StartedFlowError(
+            f"{kind} {_shown(operation)!r} is a flow: it answered 202, as it was started and has no result yet.",
+            hint='Wait for its result with query={"wait": "30s"}, or take the 202 as the data with on_response.',
+        )
     if response.is_success:
         return response.body
-    kind = "Function" if operation.kind is OperationKind.FUNCTION else "URL"
     raise CallError(
         f"{kind} {_shown(operation)!r} answered {response.status}{redirection(url, response.header('Location'))}.",
         code=response.status,
@@ -202,6 +211,11 @@ def _answer(operation: graph.Operation, url: str, response: Response, what: str)
         hint=_excerpt(response.body),
         retry_after=response.header("Retry-After"),
     )
+
+
+def _is_started_flow(response: Response) -> bool:
+    state = response.header(STATE_HEADER)
+    return response.status == HTTPStatus.ACCEPTED and state in (RequestState.RUNNING, RequestState.PAUSED)
 
 
 def _shown(operation: graph.Operation) -> str:

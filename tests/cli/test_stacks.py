@@ -16,6 +16,13 @@ from tests.support import free_port
 Run = Callable[..., Result]
 
 STACKS = Path(__file__).parent / "stacks"
+TWO_NODES = """
+    def define(flow, context):
+        dag = flow.dag()
+        dag.node("a").modify(bytes.upper)
+        dag.node("b").modify(bytes)
+        dag.edge("a", "b")
+"""
 SHAPES = sorted(folder.name for folder in STACKS.iterdir() if folder.name != "handlers")
 
 
@@ -126,3 +133,24 @@ def test_new_writes_into_the_stack_file_that_is_there(
     assert faasflow("new", "fresh").exit_code == 0
     assert "fresh:" in Path("stack.yaml").read_text()
     assert not Path("stack.yml").exists()
+
+
+def test_a_flow_that_calls_a_flow_is_warned_of_and_fails_by_name(faasflow: Run, project: Project) -> None:
+    project.flow("outer", 'def define(flow, context):\n    flow.dag().node("n").apply("inner")\n')
+    project.flow("inner", TWO_NODES)
+
+    checked, ran = faasflow("validate", "outer"), faasflow("run", "outer", data=b"")
+
+    assert checked.exit_code == 0
+    assert "! outer: node 'n' calls function 'inner', a flow: the call fails if it only starts it." in checked.stdout
+    assert ran.exit_code == 1
+    assert "StartedFlowError: Function 'inner' is a flow: it answered 202" in ran.stderr
+
+
+def test_a_flow_waits_for_the_result_of_another_one(faasflow: Run, project: Project) -> None:
+    project.flow(
+        "outer", 'def define(flow, context):\n    flow.dag().node("n").apply("inner", query={"wait": "30s"})\n'
+    )
+    project.flow("inner", TWO_NODES)
+
+    assert faasflow("run", "outer", data=b"hi").stdout.strip() == "HI"
