@@ -9,8 +9,6 @@ started it.
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import os
 import signal
 import stat
@@ -23,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from faasflow.errors import FaasflowError, HandlerError, variable_hint
+from faasflow.local.classic_call import import_handler
 from faasflow.local.stack import Style
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 THREADS = 16
 GRACE = 30.0
-PACKAGE = "function"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load_handle(folder: Path) -> Callable[..., Any]:
     """The `handle` of the handler.py in a folder. `HandlerError` if it cannot be imported or has none."""
     try:
-        module = _import_handler(folder)
+        module = import_handler(folder)
     except Exception as exc:
         traceback.print_exc()
         text = f"Handler {str(folder / 'handler.py')!r} cannot be imported: {_brief(exc)}."
@@ -82,27 +80,17 @@ def _serve_plain(options: argparse.Namespace) -> None:
     # Before the handler's folder joins the import path: a helper may bear the name of a module the server needs.
     from faasflow.http.server import Server
     from faasflow.local.browsers import FunctionGuard
+    from faasflow.local.classic import create_classic_app
     from faasflow.local.styles import create_app
 
-    app = FunctionGuard(create_app(load_handle(options.handler), style=options.style))
+    handle = load_handle(options.handler)
+    if options.style is Style.CLASSIC:
+        app = FunctionGuard(create_classic_app(options.handler))
+    else:
+        app = FunctionGuard(create_app(handle, style=options.style))
     server = Server(app, host="127.0.0.1", port=options.port, threads=THREADS)
     _drain_on_term(server)
     server.run()
-
-
-def _import_handler(folder: Path) -> Any:
-    folder = folder.resolve()
-    sys.path.insert(0, str(folder))
-    init = folder / "__init__.py"
-    spec = importlib.util.spec_from_file_location(PACKAGE, init, submodule_search_locations=[str(folder)])
-    assert spec is not None
-    package = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = package
-    if init.is_file() and spec.loader is not None:
-        spec.loader.exec_module(package)
-    module = importlib.import_module(f"{PACKAGE}.handler")
-    sys.modules.setdefault("handler", module)
-    return module
 
 
 def _drain_on_term(server: Server) -> None:

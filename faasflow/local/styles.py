@@ -1,7 +1,8 @@
 """The Flask applications behind the plain handler styles, after the official OpenFaaS templates for Python.
 
-They follow the templates python3-http, python3-flask and the classic python3, with two differences: a body of bytes in
-a returned dict passes unharmed (the official template answers its repr), and an exception is answered with its text.
+They follow the templates python3-http and python3-flask, with two differences: a body of bytes in a returned dict
+passes unharmed (the official template answers its repr), and an exception is answered with its text. `sys.exit` is one:
+the process serves other calls as well, and goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
@@ -41,12 +42,23 @@ class Context:
 
 
 def create_app(handle: Handle, *, style: Style) -> Flask:
-    """An application that answers every path and method its style routes by calling `handle`."""
+    """An application that answers every path and method its style routes by calling `handle`; `style` is HTTP or
+    FLASK."""
     answer, methods = _STYLES[style]
+    return create_routes(lambda: answer(handle), methods=methods)
+
+
+def create_routes(answer: Callable[[], Any], *, methods: Sequence[str]) -> Flask:
+    """An application that answers every path, and beside it what a gateway asks for."""
     app = Flask("function", static_folder=None)
 
     def call(path: str = "") -> Any:
-        return answer(handle)
+        try:
+            return answer()
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit would end the thread, and leave the caller without an answer
+            return _failed(error)
 
     app.add_url_rule("/_/health", "health", lambda: "OK")
     app.add_url_rule("/_/ready", "ready", lambda: "OK")
@@ -93,22 +105,14 @@ def _text_or_raw() -> str | bytes:
     return request.get_data() if raw else request.get_data(as_text=True)
 
 
-def _answer_classic(handle: Handle) -> Response:
-    result = handle(request.get_data(as_text=True))
-    body = b"" if result is None else result if isinstance(result, bytes) else str(result)
-    return Response(body, mimetype="text/plain")
-
-
-def _failed(error: Exception) -> Any:
+def _failed(error: BaseException) -> Any:
     if isinstance(error, HTTPException):
         return error
     traceback.print_exception(error, file=sys.stderr)
     return Response(f"{type(error).__name__}: {error}", 500, mimetype="text/plain")
 
 
-_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _STYLES: dict[Style, tuple[Callable[[Handle], Any], list[str]]] = {
     Style.HTTP: (_answer_http, ["GET", "PUT", "POST", "PATCH", "DELETE"]),
     Style.FLASK: (_answer_flask, ["GET", "POST"]),
-    Style.CLASSIC: (_answer_classic, _EVERY_METHOD),
 }

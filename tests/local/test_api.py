@@ -14,7 +14,9 @@ ECHO = "def handle(req):\n    print(req)\n    return req\n"
 
 @pytest.fixture
 def gateway(project, start_gateway) -> Gateway:
-    project.function("echo", ECHO, lang="python3", labels={"tier": "1"}, annotations={"topic": "x"}, secrets=["key"])
+    project.function(
+        "echo", ECHO, lang="python3-flask", labels={"tier": "1"}, annotations={"topic": "x"}, secrets=["key"]
+    )
     return start_gateway(project)
 
 
@@ -51,7 +53,7 @@ def test_flows_are_labelled_as_flows_without_being_told(project, start_gateway, 
     flow = "def define(flow, context):\n    flow.sync_node().modify(lambda data: data)\n"
     project.function("bare", flow, lang="faas-flow")
     project.function("hidden", flow, lang="faas-flow", labels={"faas-flow": "0", "tier": "1"})
-    project.function("plain", ECHO, lang="python3")
+    project.function("plain", ECHO, lang="python3-flask")
     gateway = start_gateway(project)
     gateway.add_upstream("another", ["http://127.0.0.1:1"])
     listed = http.get(f"{gateway.url}/system/functions").json()

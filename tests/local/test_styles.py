@@ -89,10 +89,14 @@ def test_a_flask_handler_gets_bytes_when_it_asks_for_the_raw_body(call):
     assert call("def handle(req): return req", lang="python3-flask", stack=environment, data=BYTES).content == BYTES
 
 
-def test_a_classic_handler_turns_text_into_text(call):
-    answer = call("def handle(req): return req[::-1]", lang="python3", data="abc")
+@pytest.mark.parametrize("lang", ["python3-http", "python3-flask", "python3"])
+@pytest.mark.parametrize("code", ["sys.exit(3)", "sys.exit('no')", "raise KeyboardInterrupt", "os.abort()"])
+def test_a_handler_that_wants_to_end_the_process_is_answered_with_an_error_at_once(call, lang, code):
+    parameters = "event, context" if lang == "python3-http" else "req"
 
-    assert (answer.text, answer.status_code) == ("cba", 200)
+    answer = call(f"import os, sys\ndef handle({parameters}): {code}", lang=lang, timeout=20)
+
+    assert answer.status_code == (502 if code == "os.abort()" and lang != "python3" else 500)
 
 
 def test_an_exception_is_answered_500_with_its_text_and_logged_with_its_traceback(call, http):

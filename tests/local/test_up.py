@@ -23,7 +23,7 @@ def handle(event, context):
 
 
 def test_up_says_what_it_serves_and_then_what_functions_say(project, run_gateway, http):
-    project.function("hello", "def handle(req):\n    print('hi', req)\n    return req\n", lang="python3")
+    project.function("hello", "def handle(req):\n    print('hi', req)\n    return req\n", lang="python3-flask")
     project.function("typo", "def handle(")
     gateway = run_gateway().wait_ready()
 
