@@ -59,6 +59,7 @@ def _all_of(given: Path | None) -> tuple[list[Target], int]:
     """The flows of a stack file that can be looked at, and how many functions have mistakes in it. What else there is
     to say of the stack file is written."""
     from faasflow.cli.target import Target, flows, read_stack
+    from faasflow.local.templates import missing_template
 
     stack = read_stack(given)
     for spec in stack.functions.values():
@@ -66,6 +67,8 @@ def _all_of(given: Path | None) -> tuple[list[Target], int]:
             show(f"{mark('bad', stream=sys.stdout)} {spec.name}: {spec.mistake}")
         elif spec.unhosted:
             show(f"{mark('warning', stream=sys.stdout)} {spec.name}: not hosted here: {spec.unhosted}")
+        if problem := missing_template(spec, stack):
+            show(f"{mark('warning', stream=sys.stdout)} {spec.name}: {problem}")
     for text in stack.notes:
         show(f"{mark('warning', stream=sys.stdout)} {text}")
     sound = [Target(spec.name, stack) for spec in flows(stack) if not spec.mistake]

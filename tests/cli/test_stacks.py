@@ -154,3 +154,12 @@ def test_a_flow_waits_for_the_result_of_another_one(faasflow: Run, project: Proj
     project.flow("inner", TWO_NODES)
 
     assert faasflow("run", "outer", data=b"hi").stdout.strip() == "HI"
+
+
+def test_a_template_that_was_removed_is_warned_of(faasflow: Run, project: Project) -> None:
+    project.function("old", "def handle(req): return req", lang="python3")
+
+    result = faasflow("validate")
+
+    assert result.exit_code == 0
+    assert "! old: the template python3 was removed" in result.stdout

@@ -24,14 +24,14 @@ functions:
     lang: faas-flow
     handler: ./pipeline
   upper:
-    lang: python3
+    lang: python3-http
     handler: ./upper
 """
 
 UPPER = """
-def handle(req):
+def handle(event, context):
     print("upper was called")
-    return req.upper()
+    return event.body.upper()
 """
 
 PIPELINE = '''

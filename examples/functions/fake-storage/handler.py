@@ -1,9 +1,8 @@
-"""Stands in for a storage service: it writes to its log what it would store, and keeps nothing. Language: python3."""
-
-import sys
+"""Stands in for a storage service: it logs what it would store, and keeps nothing. Language: python3-http."""
 
 
-def handle(req):
+def handle(event, context):
     """A receipt for what was sent."""
-    print(f"fake-storage: {req}", file=sys.stderr)
-    return f"stored: {req}"
+    text = event.body.decode()
+    print(f"fake-storage: {text}", flush=True)
+    return {"body": f"stored: {text}"}

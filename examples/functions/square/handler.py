@@ -1,6 +1,6 @@
-"""Answers the square of a whole number. Language: python3."""
+"""Answers the square of a whole number. Language: python3-http."""
 
 
-def handle(req):
+def handle(event, context):
     """The square of the number that was sent, as text."""
-    return str(int(req) ** 2)
+    return {"body": str(int(event.body) ** 2)}
