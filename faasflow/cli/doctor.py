@@ -134,7 +134,8 @@ def _on_laptop(target: Target, gateway: str, state_dir: Path | None) -> Subject:
     from faasflow.cli.deployed import is_deployed
     from faasflow.config import inspect
     from faasflow.local.gateway import function_environment
-    from faasflow.local.state import STATE_DIR, StateDir
+    from faasflow.local.stack import STATE_DIR
+    from faasflow.local.state import StateDir
 
     folder = target.stack.path.parent if target.stack.path else Path()
     state = StateDir(state_dir or folder / STATE_DIR)

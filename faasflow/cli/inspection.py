@@ -69,7 +69,9 @@ class Inspector:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=process_environment(os.environ, {"OPENFAAS_NAME": spec.name, **spec.environment}),
+            env=process_environment(
+                os.environ, {"OPENFAAS_NAME": spec.name, **spec.environment}, packages=spec.packages
+            ),
         )
 
     def wait(self) -> Inspection:
@@ -121,6 +123,7 @@ def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
     from faasflow.engine.context import Context
     from faasflow.graph import outline
     from faasflow.graph.steady import steady
+    from faasflow.local.packages import install_hint
     from faasflow.runtime import definer, load_handler
 
     try:
@@ -128,7 +131,8 @@ def _look(handler: Path, name: str, query: str) -> dict[str, Any]:
         definition = steady(lambda: define(Context(name, "", query)))
     except FaasflowError as error:
         folder = handler.resolve() if handler.is_dir() else handler.resolve().parent
-        return {"error": error.message + _place(error, folder), "hint": error.hint}
+        hint = error.hint or install_hint(error, folder)
+        return {"error": error.message + _place(error, folder), "hint": hint}
     places = outline(definition)
     return {
         "waits_for": {place.path: place.after for place in places if not place.is_virtual},

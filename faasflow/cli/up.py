@@ -50,6 +50,9 @@ def _host_names(context: click.Context, parameter: click.Parameter, names: tuple
     help="Another host name of the gateway, or of pages that may call it; may be given again.",
 )
 @click.option(
+    "--install", is_flag=True, help="First install what the requirements.txt of each function names, for it alone."
+)
+@click.option(
     "--remote",
     metavar="URL",
     help="Gateway that is called for functions which are not hosted here; with its login, as of faas-cli login.",
@@ -62,6 +65,7 @@ def up(
     reload: bool,
     workers: int,
     allow_hosts: tuple[str, ...],
+    install: bool,
     remote: str | None,
 ) -> None:
     """Serve the functions of a stack file behind an OpenFaaS gateway on this machine, until Ctrl-C; with NAMEs only
@@ -92,6 +96,7 @@ def up(
         workers=workers,
         allow_hosts=allow_hosts,
         remote=elsewhere,
+        install=install,
         say=_say,
     )
 

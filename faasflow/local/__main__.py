@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from faasflow.errors import GatewayError
+from faasflow.local.elsewhere import remote_gateway
 from faasflow.local.platform import up
 
 
@@ -17,6 +18,8 @@ def main() -> int:
     parser.add_argument("--reload", action="store_true", help="restart a function when its files change")
     parser.add_argument("--workers", type=int, default=8, help="asynchronous calls delivered at a time")
     parser.add_argument("--allow-host", action="append", default=[], help="another host name of this gateway")
+    parser.add_argument("--install", action="store_true", help="install each function's requirements.txt first")
+    parser.add_argument("--remote", metavar="URL", help="gateway that is called for what is not hosted here")
     options = parser.parse_args()
     try:
         up(
@@ -26,6 +29,8 @@ def main() -> int:
             reload=options.reload,
             workers=options.workers,
             allow_hosts=options.allow_host,
+            install=options.install,
+            remote=None if options.remote is None else remote_gateway(options.remote),
             say=lambda line: print(line, flush=True),
         )
     except GatewayError as error:

@@ -6,7 +6,7 @@ import difflib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,8 +14,9 @@ from types import FrameType
 from faasflow.errors import GatewayError
 from faasflow.local.elsewhere import RemoteGateway, without_login
 from faasflow.local.gateway import GRACE, Gateway
-from faasflow.local.stack import FunctionSpec, Stack, load_stack
-from faasflow.local.state import STATE_DIR
+from faasflow.local.packages import INSTALL, is_to_install, missing_packages
+from faasflow.local.packages import install as install_packages
+from faasflow.local.stack import STATE_DIR, FunctionSpec, Stack, load_stack
 from faasflow.naming import listed
 
 
@@ -31,6 +32,7 @@ def up(
     allow_hosts: Collection[str] = (),
     grace: float = GRACE,
     remote: RemoteGateway | None = None,
+    install: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Host the functions of a stack file until SIGINT or SIGTERM; a second signal ends at once.
@@ -39,6 +41,7 @@ def up(
     `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
     folder is `.faasflow` beside the stack file unless another is given. `allow_hosts` are names, besides localhost, by
     which browsers may reach it. What is not hosted here is called at the `remote` gateway, if one is given.
+    With `install`, what the requirements.txt of a function names is installed for it first.
     `GatewayError` if the gateway cannot start; a
     function that does not start is said, and tried again when it is called or changed. To be called in the main
     thread."""
@@ -64,6 +67,9 @@ def up(
     )
     ended = _end_on_signals(gateway)
     gateway.start()
+    if install:
+        for line in _installed(stack):
+            say(line)
     broken = gateway.start_functions()
     for line in _summary(gateway, stack, broken, remote):
         say(line)
@@ -108,7 +114,23 @@ def _summary(
         for name, spec in stack.functions.items()
     }
     lines = [f"{name:{width}}  {gateway.url}/function/{name}  {state}" for name, state in states.items()]
-    return [*lines, f"{'gateway':{width}}  {gateway.url}", "ready"]
+    return [*lines, *_notes(stack), f"{'gateway':{width}}  {gateway.url}", "ready"]
+
+
+def _installed(stack: Stack) -> Iterator[str]:
+    """Installs the requirements of all functions, and says what is done."""
+    for spec in filter(is_to_install, stack.functions.values()):
+        yield f"{spec.name}: installing what its requirements.txt names"
+        try:
+            install_packages(spec)
+        except GatewayError as error:
+            yield f"{spec.name}: {error}"
+
+
+def _notes(stack: Stack) -> Iterator[str]:
+    for spec in filter(lambda spec: spec.is_hosted, stack.functions.values()):
+        if missing := missing_packages(spec):
+            yield f"{spec.name}: its requirements.txt names {', '.join(missing)}, not here; {INSTALL}"
 
 
 def _state(spec: FunctionSpec, remote: RemoteGateway | None) -> str:

@@ -59,7 +59,7 @@ class FunctionProcess:
         self._idle = threading.Condition()
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._child = self._spawn(process_environment(os.environ, environment))
+        self._child = self._spawn(process_environment(os.environ, environment, packages=spec.packages))
         self.instance = f"{spec.name}-{self._child.pid}"
         self._reader = threading.Thread(target=self._read, name=f"log-{spec.name}", daemon=True)
         self._reader.start()
@@ -177,13 +177,18 @@ class FunctionProcess:
         return " | ".join(self._last[-count:]) or f"it ended with exit code {self.exit_code} and said nothing."
 
 
-def process_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def process_environment(
+    own: Mapping[str, str], given: Mapping[str, str], *, packages: Path | None = None
+) -> dict[str, str]:
     """What a function's process gets: as in a container only what it is given, and of ours only what a program needs to
-    run at all (search paths, locale, proxies, settings of Python)."""
+    run at all (search paths, locale, proxies, settings of Python). `packages` is a folder that it imports from, if it
+    is there."""
     passed = {name: value for name, value in own.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     home = Path(faasflow.__file__).parent.parent
-    if home.name not in ("site-packages", "dist-packages"):
-        passed["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), passed.get("PYTHONPATH", "")]))
+    places = [] if home.name in ("site-packages", "dist-packages") else [str(home)]
+    places += [str(packages)] if packages is not None and packages.is_dir() else []
+    if places:
+        passed["PYTHONPATH"] = os.pathsep.join(filter(None, [*places, passed.get("PYTHONPATH", "")]))
     return {**passed, "PYTHONUNBUFFERED": "1", **given}
 
 

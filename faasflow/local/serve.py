@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _serve_plain(options)
     except FaasflowError as error:
-        return _refuse(error.message, hint=error.hint)
+        from faasflow.local.packages import install_hint
+
+        return _refuse(error.message, hint=error.hint or install_hint(error, options.handler))
     return 0
 
 

@@ -24,6 +24,7 @@ from faasflow.local.stack_yaml import Entry, read_yaml
 DEFAULT_NAMESPACE = "openfaas-fn"
 DEFAULT_GATEWAY = "http://127.0.0.1:8080"
 STACK_NAMES = ("stack.yml", "stack.yaml")
+STATE_DIR = ".faasflow"
 FROM_GO = "docs/from-go.md"
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -80,7 +81,8 @@ class FunctionSpec:
     """One function of a stack: where its handler is and what it is deployed with.
 
     `unhosted` says why no process here can serve it, whatever is corrected, as with a handler in another language;
-    `mistake` what has to be corrected before one can. `url` is where it runs instead, if it is known."""
+    `mistake` what has to be corrected before one can. `url` is where it runs instead, if it is known.
+    `packages` is the folder for what its requirements.txt names, which need not exist."""
 
     name: str
     lang: str
@@ -94,6 +96,7 @@ class FunctionSpec:
     unhosted: str = ""
     mistake: str = ""
     url: str = field(default="", repr=False)
+    packages: Path | None = None
 
     @property
     def style(self) -> Style:
@@ -199,6 +202,7 @@ def _function(name: str, functions: Entry, notes: list[str]) -> FunctionSpec:
         labels=values.text_map("labels"),
         annotations=values.text_map("annotations"),
         namespace=values.text("namespace") or DEFAULT_NAMESPACE,
+        packages=values.file.parent / STATE_DIR / "packages" / name,
     )
     unhosted = _why_unhosted(spec, values)
     mistake = "" if unhosted else _mistake(spec, values)

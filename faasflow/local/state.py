@@ -10,10 +10,9 @@ from urllib.parse import quote
 
 from faasflow.config import HMAC_SECRET
 from faasflow.errors import GatewayError
+from faasflow.local.stack import STATE_DIR
 from faasflow.naming import escape, is_unicode
 from faasflow.private import make_private_folder
-
-STATE_DIR = ".faasflow"
 
 
 class StateDir:
