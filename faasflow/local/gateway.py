@@ -178,4 +178,6 @@ def function_environment(spec: FunctionSpec, *, gateway: str, state: StateDir, t
             "tick_interval": "1s",
             "repair_after": "10s",
         }
+    elif spec.secrets:
+        laptop["secret_mount_path"] = str(state.secrets)
     return {**laptop, **spec.environment}

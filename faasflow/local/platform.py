@@ -6,7 +6,7 @@ import difflib
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from types import FrameType
 from faasflow.errors import GatewayError
 from faasflow.local.elsewhere import RemoteGateway, without_login
 from faasflow.local.gateway import GRACE, Gateway
+from faasflow.local.mounts import SecretMounts
 from faasflow.local.packages import INSTALL, is_to_install, missing_packages
 from faasflow.local.packages import install as install_packages
 from faasflow.local.stack import STATE_DIR, FunctionSpec, Stack, load_stack
@@ -41,10 +42,9 @@ def up(
     `say` is given one line per function, then `ready`, and then the functions' own lines behind `[name]`. The state
     folder is `.faasflow` beside the stack file unless another is given. `allow_hosts` are names, besides localhost, by
     which browsers may reach it. What is not hosted here is called at the `remote` gateway, if one is given.
-    With `install`, what the requirements.txt of a function names is installed for it first.
-    `GatewayError` if the gateway cannot start; a
-    function that does not start is said, and tried again when it is called or changed. To be called in the main
-    thread."""
+    With `install`, what the requirements.txt of a function names is installed for it first. Secrets of the state folder
+    are linked to where functions look for them. `GatewayError` if the gateway cannot start; a function that does not
+    start is said, and tried again when it is called or changed. To be called in the main thread."""
 
     def read() -> Stack:
         return chosen(load_stack(stack_path), only)
@@ -70,12 +70,15 @@ def up(
     if install:
         for line in _installed(stack):
             say(line)
+    mounts = SecretMounts(stack.functions.values(), source=folder / "secrets")
+    notes = mounts.make()
     broken = gateway.start_functions()
-    for line in _summary(gateway, stack, broken, remote):
+    for line in _summary(gateway, stack, broken, remote, [*_unmet(stack), *notes]):
         say(line)
     ended.wait()
     say("stopping: waiting for what is in flight (Ctrl-C again ends at once)")
     gateway.stop(grace=grace)
+    mounts.remove()
     say("stopped")
 
 
@@ -106,7 +109,11 @@ def _end_on_signals(gateway: Gateway) -> threading.Event:
 
 
 def _summary(
-    gateway: Gateway, stack: Stack, broken: Mapping[str, GatewayError], remote: RemoteGateway | None
+    gateway: Gateway,
+    stack: Stack,
+    broken: Mapping[str, GatewayError],
+    remote: RemoteGateway | None,
+    notes: Iterable[str],
 ) -> list[str]:
     width = max(len(name) for name in ["gateway", *stack.functions])
     states = {
@@ -114,7 +121,7 @@ def _summary(
         for name, spec in stack.functions.items()
     }
     lines = [f"{name:{width}}  {gateway.url}/function/{name}  {state}" for name, state in states.items()]
-    return [*lines, *_notes(stack), f"{'gateway':{width}}  {gateway.url}", "ready"]
+    return [*lines, *notes, f"{'gateway':{width}}  {gateway.url}", "ready"]
 
 
 def _installed(stack: Stack) -> Iterator[str]:
@@ -127,7 +134,7 @@ def _installed(stack: Stack) -> Iterator[str]:
             yield f"{spec.name}: {error}"
 
 
-def _notes(stack: Stack) -> Iterator[str]:
+def _unmet(stack: Stack) -> Iterator[str]:
     for spec in filter(lambda spec: spec.is_hosted, stack.functions.values()):
         if missing := missing_packages(spec):
             yield f"{spec.name}: its requirements.txt names {', '.join(missing)}, not here; {INSTALL}"
