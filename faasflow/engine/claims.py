@@ -39,7 +39,7 @@ class Claims:
 
     def take(self, key: str, entry: Entry, timer: Timer, now: float) -> Claim | None:
         """Claim a timer that stands under `key`; `None` if it is not as it was read."""
-        held = msgspec.structs.replace(timer, due=now + _LENGTH)
+        held = msgspec.structs.replace(timer, due=now + _LENGTH, written=now)
         if not self._move(key, entry, [held]):
             return None
         claim = Claim(timer, held, now)
@@ -59,7 +59,7 @@ class Claims:
             self.forget(claim)
             if following is not None:
                 ops.append(Put(following.key(flow), dump(following)))
-                self._parts.on_timer(following.due)
+                self._parts.wake(following.due)
             if following is None or following.key(flow) != claim.held.key(flow):  # both may be due in one millisecond
                 ops.append(Delete(claim.held.key(flow)))
             self._parts.state.transact(ops)
@@ -83,7 +83,7 @@ class Claims:
             return  # it is just ending
         try:
             if not claim.is_over:
-                held = msgspec.structs.replace(claim.timer, due=now + _LENGTH)
+                held = msgspec.structs.replace(claim.timer, due=now + _LENGTH, written=now)
                 flow = self._parts.flow
                 key = claim.held.key(flow)
                 if held.key(flow) != key:

@@ -22,13 +22,15 @@ from faasflow.engine.aside import Aside, Faulty
 from faasflow.engine.closing import Closing
 from faasflow.engine.executor import Executor
 from faasflow.engine.firing import Firing, backoff, due_at
+from faasflow.engine.flow_time import LATE, is_believed
 from faasflow.engine.last_net import LOOKS
 from faasflow.engine.ledger import StoredRequest
 from faasflow.engine.lifecycle import RequestState
 from faasflow.engine.message import message_for
 from faasflow.engine.parts import PARKED, Parts
 from faasflow.engine.position import load_step
-from faasflow.engine.records import RequestRecord, dump, load
+from faasflow.engine.rebase import Rebase
+from faasflow.engine.records import RequestRecord
 from faasflow.engine.removal import Removal
 from faasflow.engine.repairs import Look, Repairs
 from faasflow.engine.retention import Retention
@@ -37,19 +39,15 @@ from faasflow.engine.round import Round, Tick
 from faasflow.engine.settlement import AGAIN
 from faasflow.engine.timers import (
     Timer,
-    clock_key,
     ended_key,
     forward_timer,
     timers_prefix,
 )
+from faasflow.engine.work import Work
 from faasflow.errors import DefinitionError, ForwardError, TryAgainError
 
 logger = logging.getLogger(__name__)
 
-LATE = 120.0
-"""A clock that did not tick for so many seconds does not run."""
-
-_NOTED = 5.0
 _PAGE, _FEW = 100, 10
 _WIDEST = 512
 _SHORTEST_PAUSE, _PAUSE_PER_STEP = 0.1, 0.02
@@ -61,17 +59,13 @@ _OUTCOMES = ("node/", "branches/", "attempt/")
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """When the clock of the flow ticked last, whoever let it, and for how many seconds the oldest due timer waits."""
+    """When the clock of the flow ticked last, whoever let it, and for how many seconds the oldest due timer waits. This
+    process's own clock is so many seconds `ahead` of the time of the flow, or behind where that is negative."""
 
     last: float | None
     overdue: float
     is_late: bool
-
-
-class _Ended(msgspec.Struct, frozen=True):
-    """When a record of any kind was written."""
-
-    ended: float
+    ahead: float = 0.0
 
 
 class FlowClock:
@@ -86,12 +80,17 @@ class FlowClock:
         self._firing = Firing(parts, self._aside, self._act)
         self._retention = Retention(parts, self._aside, self._remove_listed)
         self._removal = Removal(parts)
-        self._ticked = self._noted = float("-inf")
+        self._longest_look = max(_LONGEST_INTERVAL, parts.repair_after)
+        self._rebase = Rebase(parts, longest=self._longest_look)
+        self._ticked = float("-inf")
 
     def tick(self, *, limit: int = _PAGE, wait: float = 0.0) -> Tick:
         """Begin everything that is due, `limit` timers at a time, and wait up to `wait` seconds for it to end."""
         round, now = Round(), self._note()
         self._firing.renew(now)
+        if not self._parts.time.is_sure:
+            return round.wait(0)
+        self._rebase.run(now)
         self._aside.restore(now)
         after = ""
         while keys := self._parts.state.keys(timers_prefix(self._parts.flow), after=after, limit=limit):
@@ -105,23 +104,31 @@ class FlowClock:
 
     def sweep(self) -> None:
         """A few of the timers that are due, unless this process has seen to them a moment ago."""
-        if 0 <= self._parts.clock.now() - self._ticked < _SWEEP_AFTER:
+        if 0 <= self._parts.time.now() - self._ticked < _SWEEP_AFTER:
             return
         now = self._note()
-        keys = self._parts.state.keys(timers_prefix(self._parts.flow), limit=_SWEEP)
-        self._firing.fire(self._firing.due(keys, now), now, Round())
+        if self._parts.time.is_sure:
+            keys = self._parts.state.keys(timers_prefix(self._parts.flow), limit=_SWEEP)
+            self._firing.fire(self._firing.due(keys, now), now, Round())
 
     def status(self) -> ClockStatus:
         """Whether the clock runs."""
-        now = self._parts.clock.now()
-        flow, state = self._parts.flow, self._parts.state
-        entry = state.read([clock_key(flow)]).get(clock_key(flow))
-        last = load(entry.value, _Ended, "$clock").ended if entry is not None else None
-        due = self.next_timer()
-        return ClockStatus(last, max(0.0, now - due) if due is not None else 0.0, last is None or now - last > LATE)
+        time = self._parts.time
+        now, sign, due = time.now(), time.last(), self._next_due()
+        last = sign.ended if sign is not None else None
+        overdue = max(0.0, now - due) if due is not None else 0.0
+        return ClockStatus(last, overdue, last is None or now - last > LATE, time.ahead)
+
+    def compare(self, *, patience: float) -> float:
+        """How far this process's clock is ahead; see `FlowTime.compare`."""
+        return self._parts.time.compare(patience=patience)
 
     def next_timer(self) -> float | None:
-        """When the next timer is due; `None` if there is none."""
+        """When the next timer is due, by the clock of this process; `None` if there is none."""
+        due = self._next_due()
+        return self._parts.time.begins(due) if due is not None else None
+
+    def _next_due(self) -> float | None:
         keys = self._parts.state.keys(timers_prefix(self._parts.flow), limit=_FEW)
         return next((due for key in keys if (due := due_at(key, self._parts.flow)) is not None), None)
 
@@ -139,14 +146,12 @@ class FlowClock:
 
     def repair(self, request_id: str, stored: StoredRequest) -> int:
         """Forward now whatever a request waits for that nobody works on; how many steps."""
-        return self._repair(request_id, stored, 0, self._parts.clock.now(), at_once=True)[0]
+        return self._repair(request_id, stored, 0, self._parts.time.now(), at_once=True)[0]
 
     def _note(self) -> float:
-        """Say that the clock runs."""
-        now = self._ticked = self._parts.clock.now()
-        if not 0 <= now - self._noted < _NOTED:
-            self._parts.state.set(clock_key(self._parts.flow), dump(_Ended(now)))
-            self._noted = now
+        """Say that the clock runs, and what time it is then."""
+        self._parts.time.agree()
+        now = self._ticked = self._parts.time.now()
         return now
 
     def _act(self, timer: Timer, request: StoredRequest | None, now: float, round: Round) -> Timer | None:
@@ -165,7 +170,9 @@ class FlowClock:
             wait = backoff(tries)
             logger.warning("%s It is tried again in %.0f s.", error, wait)
             due = now + wait
-            return forward_timer(timer.request, step, due, attempt=timer.attempt, life=timer.life, tries=tries)
+            return forward_timer(
+                timer.request, step, due, written=now, attempt=timer.attempt, life=timer.life, tries=tries
+            )
         round.add(repaired=1)
         return None
 
@@ -207,7 +214,11 @@ class FlowClock:
             due = min(due, max(record.deadline, now + 1.0))
         # A timer in the same millisecond would be due in this tick again, and again.
         return msgspec.structs.replace(
-            timer, due=max(due, now + _SHORTEST_PAUSE), since=since, tries=0, recorded=recorded
+            timer,
+            due=min(max(due, now + _SHORTEST_PAUSE), now + self._longest_look),
+            since=since,
+            tries=0,
+            recorded=recorded,
         )
 
     def _close(self, timer: Timer, record: RequestRecord, now: float) -> tuple[int, float | None]:
@@ -228,6 +239,7 @@ class FlowClock:
         again, and how many outcomes it has."""
         record = stored.record
         work = self._executor.whole(request_id, record)
+        self._bound(work, stored, now)
         with work.delivering():
             if self._executor.overdue(work, stored) or self._executor.changed(work, stored):
                 return 0, now + self._parts.repair_after, before
@@ -256,10 +268,17 @@ class FlowClock:
         soonest = now + _SHORTEST_PAUSE + _PAUSE_PER_STEP * len(found)
         return len(steps), min([now + self._interval(record, now), *(max(at, soonest) for at in due)]), recorded
 
+    def _bound(self, work: Work, stored: StoredRequest, now: float) -> None:
+        """Let a request that was started by a clock that was ahead end in the time that it has."""
+        deadline, timeout = stored.record.deadline, work.definition.timeout
+        if deadline is not None and timeout is not None and not is_believed(deadline - timeout, now):
+            work.ledger.commit(stored, create={}, change=msgspec.structs.replace(stored.record, deadline=now + timeout))
+            raise TryAgainError("The request was started by a clock that is ahead; its time begins now.")
+
     def _interval(self, record: RequestRecord, now: float) -> float:
         """A young request is looked at more often than an old one."""
         age = max(0.0, now - record.created)
-        return min(max(self._parts.repair_after / 2, age / 4), max(_LONGEST_INTERVAL, self._parts.repair_after))
+        return min(max(self._parts.repair_after / 2, age / 4), self._longest_look)
 
     def _remove_listed(self, key: str, request_id: str, request: StoredRequest | None) -> int:
         record = request.record if request is not None else None

@@ -21,6 +21,7 @@ from faasflow.config import redirection
 from faasflow.engine import callback
 from faasflow.engine.attempts import Attempts, failure_of
 from faasflow.engine.callback import EVENT_HEADER, REQUEST_ID_HEADER, SIGNATURE_HEADER, STATE_HEADER
+from faasflow.engine.flow_time import is_believed
 from faasflow.engine.guard import UserCodeError, user_code
 from faasflow.engine.leases import LOST_STARTS, Running
 from faasflow.engine.ledger import Ledger
@@ -53,6 +54,7 @@ logger = logging.getLogger(__name__)
 
 ON_FAILURE = "$on_failure"
 FINALLY = "$finally"
+_FINALLY_IF_ANY = "$finally-if-any"
 CALLBACK = "$callback"
 
 CALLBACK_RETRY = Retry(
@@ -64,17 +66,20 @@ CALLBACK_RETRY = Retry(
 def ended(
     record: RequestRecord,
     state: RequestState,
-    definition: graph.Definition,
+    definition: graph.Definition | None,
     now: float,
     *,
     result: Payload | None = None,
     failure: Failure | None = None,
 ) -> RequestRecord:
-    """`record` as it is after the request ended in `state`."""
+    """`record` as it is after the request ended in `state`. Where the flow cannot be defined now, it may have a handler
+    for its end, which is looked for once it can."""
     steps = []
-    if state is RequestState.FAILED and definition.on_failure is not None:
+    if definition is not None and state is RequestState.FAILED and definition.on_failure is not None:
         steps.append(ON_FAILURE)
-    if definition.finally_ is not None:
+    if definition is None:
+        steps.append(_FINALLY_IF_ANY)
+    elif definition.finally_ is not None:
         steps.append(FINALLY)
     if record.callback:
         steps.append(CALLBACK)
@@ -105,12 +110,12 @@ class Closing:
         delivery of `work`. A callback that is not taken is tried again by the clock. With `is_again` they may have been
         started before."""
         for name, known in self._missing(work.ledger, record).items():
-            started = self._parts.clock.now()
+            started = self._parts.time.now()
             running = Running(work.ledger, None, _lease(name), 1, started)
             stood = self._parts.leases.take_over(running, known.get(_lease(name)))
             attempts = closing_attempts(name, known)
             if name.startswith(CALLBACK):
-                if attempts.last is None or attempts.last.next <= started:
+                if attempts.last is None or self._due(attempts.last) <= self._parts.time.now():
                     self._tell(work, record, name, attempts)
                 continue
             if is_again and not stood:
@@ -139,9 +144,10 @@ class Closing:
     def run_again(self, work: Work, record: RequestRecord) -> None:
         """`run`, for one who finds the request ended. Two at a time would call a handler twice: as long as who ended it
         may still be at it, `TryAgainError` asks for a repetition. A callback may come twice, it has an event id."""
-        recent = self._parts.clock.now() - (record.ended or 0.0) < self._parts.repair_delay
+        time, ended = self._parts.time, record.ended or 0.0
+        recent = is_believed(ended, time.now()) and time.now() - ended < self._parts.repair_delay
         missing = self._missing(work.ledger, record)
-        if recent and not all(name.startswith(CALLBACK) for name in missing):
+        if (recent or not time.is_sure) and not all(name.startswith(CALLBACK) for name in missing):
             raise TryAgainError(
                 f"What runs after the end of request {work.request_id!r} is not recorded yet.",
                 retry_after=self._parts.repair_delay,
@@ -155,11 +161,21 @@ class Closing:
         since = []
         for name, known in self._missing(self._parts.ledger(request_id), record).items():
             last = closing_attempts(name, known).last
-            begun = last.next if last is not None else record.ended or 0.0
+            begun = self._due(last) if last is not None else self._ended(record)
             if lease := known.get(_lease(name)):
-                begun = max(begun, self._parts.clock.now() + self._parts.leases.left(lease, name))
+                begun = max(begun, self._parts.time.now() + self._parts.leases.left(lease, name))
             since.append(begun)
         return since
+
+    def _due(self, last: AttemptRecord) -> float:
+        """When the attempt after `last` may begin. One that has failed in the future says nothing of that."""
+        now = self._parts.time.now()
+        return last.next if is_believed(last.ended, now) else now
+
+    def _ended(self, record: RequestRecord) -> float:
+        """When a request ended. If that is in the future, it was long ago."""
+        now, ended = self._parts.time.now(), record.ended or 0.0
+        return ended if is_believed(ended, now) else now - self._parts.patience()
 
     def _missing(self, ledger: Ledger, record: RequestRecord) -> dict[str, dict[str, bytes]]:
         """The closing steps that have no record, each with its lease and attempts."""
@@ -190,6 +206,8 @@ class Closing:
         context.node, context.node_input, context.state = "", {}, record.state.outcome
         if name.startswith(FINALLY):
             if (finally_ := definition.finally_) is None:
+                if name.startswith(_FINALLY_IF_ANY):
+                    return bytes
                 raise _gone("finally_")
             return lambda: encode(call(finally_, record.state.outcome), "finally_")
         if (on_failure := definition.on_failure) is None:
@@ -220,12 +238,12 @@ class Closing:
             except Exception as raised:
                 told.error = raised.error if isinstance(raised, UserCodeError) else raised
                 failure = _failure(name, told.error, 1)
-                return NodeRecord(NodeState.FAILED, started, self._parts.clock.now(), failure=failure)
-        return NodeRecord(NodeState.FINISHED, started, self._parts.clock.now(), result=result)
+                return NodeRecord(NodeState.FAILED, started, self._parts.time.now(), failure=failure)
+        return NodeRecord(NodeState.FINISHED, started, self._parts.time.now(), result=result)
 
     def _tell(self, work: Work, record: RequestRecord, name: str, attempts: Attempts) -> None:
         """Call back; when that fails, set the timer of the next attempt, or after the last make it a dead letter."""
-        started, number = self._parts.clock.now(), len(attempts.failed) + 1
+        started, number = self._parts.time.now(), len(attempts.failed) + 1
         state, failure, wait = NodeState.FINISHED, None, None
         with self._told(work, record, name, number) as told:
             try:
@@ -238,25 +256,27 @@ class Closing:
                 if number < CALLBACK_RETRY.attempts and CALLBACK_RETRY.covers(error):
                     told.state = NodeState.RETRYING
                     wait = CALLBACK_RETRY.wait(number, chance=self._parts.chance())
-        now = self._parts.clock.now()
+        now = self._parts.time.now()
         if wait is None or failure is None:
             outcome = NodeRecord(state, started, now, number, failure=failure)
             work.ledger.create(_key(name), dump(outcome), dead=record if failure is not None else None)
             return
         attempt = AttemptRecord(started, now, failure, now + wait, record.run)
-        timer = forward_timer(work.request_id, _step(name), attempt.next, attempt=number + 1, life=record.life)
+        timer = forward_timer(
+            work.request_id, _step(name), attempt.next, written=now, attempt=number + 1, life=record.life
+        )
         work.ledger.create(f"{_attempts(name)}{number}", dump(attempt), timers=[timer])
-        self._parts.on_timer(attempt.next)
+        self._parts.wake(attempt.next)
 
     @contextmanager
     def _told(self, work: Work, record: RequestRecord, name: str, attempt: int) -> Iterator[_Told]:
         """Log a closing step and tell event handlers of it."""
-        told, started = _Told(), self._parts.clock.now()
+        told, started = _Told(), self._parts.time.now()
         with entered(Scope(work.context.name, work.request_id, name, attempt)):
             work.reports.go_on(name, record.trace)
             work.reports.tell("node_start", node=name, attempt=attempt)
             yield told
-            spent = max(0.0, self._parts.clock.now() - started)
+            spent = max(0.0, self._parts.time.now() - started)
             if told.error is None:
                 logger.info("%s ended: FINISHED in %.3f s.", name, spent)
                 work.reports.tell("node_end", node=name, attempt=attempt, state=NodeState.FINISHED)

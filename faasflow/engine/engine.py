@@ -18,6 +18,7 @@ from faasflow.engine.clock import ClockStatus, FlowClock
 from faasflow.engine.closing import Closing, ended
 from faasflow.engine.context import Context
 from faasflow.engine.executor import Executor
+from faasflow.engine.flow_time import APART
 from faasflow.engine.kept import Part, value_of
 from faasflow.engine.ledger import INPUT, Snapshot, StoredRequest
 from faasflow.engine.lifecycle import Command, RequestState, transition
@@ -118,7 +119,7 @@ class Engine:
         record = RequestRecord(
             state=RequestState.RUNNING,
             fingerprint=definition.fingerprint,
-            created=self._parts.clock.now(),
+            created=self._parts.time.now(),
             body_sha256=hashlib.sha256(body).hexdigest(),
             query=query,
             callback=callback,
@@ -127,7 +128,7 @@ class Engine:
         step = plan.first_step(definition)
         message = Message(id, step, query, life=record.life)
         work = self._executor.work(message, context, definition)
-        work.ledger.expect_start(start_timer(id, record.created + _LONGEST_START, incarnation))
+        work.ledger.expect_start(start_timer(id, record.created + _LONGEST_START, incarnation, written=record.created))
         with work.delivering(), self._discarding(work):
             payload = work.payloads.store("input", body)
             work.message = msgspec.structs.replace(message, data=payload)
@@ -165,8 +166,10 @@ class Engine:
         """Carry out one message of the queue. When it returns, the message is done with; `MessageError` for one that is
         not ours; `TryAgainError`, `StoreUnavailableError` and `ForwardError` ask for it again. With `is_again` the
         queue has delivered it before."""
-        message = self._parts.codec.decode(data, request_id, self._parts.clock.now())
+        message = self._parts.codec.decode(data, request_id, self._parts.time.now())
         self._parts.queue.measure(message, data, self._parts.repair_after)
+        if not self._parts.time.has_looked and abs(self._parts.clock.now() - message.put) > APART:
+            self._parts.time.agree()  # the message was put by another clock, or waited
         self._executor.deliver(msgspec.structs.replace(message, is_again=message.is_again or is_again))
 
     def pause(self, request_id: str) -> RequestState:
@@ -196,7 +199,7 @@ class Engine:
         snapshot = self._parts.ledger(request_id).read([], story.PREFIXES)
         record = _known(request_id, snapshot).record
         definition, graph_error = self._shape(request_id, record)
-        told = story.tell(record, snapshot.entries, definition, self._parts.clock.now(), is_folded=is_folded, node=node)
+        told = story.tell(record, snapshot.entries, definition, self._parts.time.now(), is_folded=is_folded, node=node)
         return {"flow": self.flow, "request_id": request_id, **told, "graph_error": graph_error}
 
     def data(self, request_id: str, node: str = "", part: Part = Part.RESULT) -> bytes:
@@ -261,8 +264,13 @@ class Engine:
         """When the clock of the flow ran last."""
         return self._clock.status()
 
+    def compare_clock(self, *, patience: float) -> float:
+        """By how many seconds this process's clock is ahead of those of the others, for one that does not tick; hearing
+        them takes up to `patience` seconds."""
+        return self._clock.compare(patience=patience)
+
     def next_timer(self) -> float | None:
-        """When the next timer is due, in seconds since the epoch; `None` if there is none."""
+        """When the next timer is due, by the clock of this process; `None` if there is none."""
         return self._clock.next_timer()
 
     def retry(self, request_id: str, *, node: str = "", input: bytes | None = None) -> RequestState:
@@ -361,12 +369,22 @@ class Engine:
 
     def _changed(self, record: RequestRecord, state: RequestState) -> RequestRecord:
         if not state.has_ended:
-            resumed = self._parts.clock.now() if state is RequestState.RUNNING else record.resumed
+            resumed = self._parts.time.now() if state is RequestState.RUNNING else record.resumed
             return msgspec.structs.replace(record, state=state, resumed=resumed)
-        return ended(record, state, self.definition(record.query), self._parts.clock.now())
+        return ended(record, state, self._definition_now(record), self._parts.time.now())
+
+    def _definition_now(self, record: RequestRecord) -> graph.Definition | None:
+        """The flow's graph, `None` if it cannot be defined now: to end a request that is not needed."""
+        try:
+            return self.definition(record.query)
+        except FaasflowError as error:
+            logger.warning("The flow cannot be defined now; what runs after the end is left to the clock: %s", error)
+            return None
 
     def _close(self, request_id: str, stored: StoredRequest) -> None:
         record = stored.record
+        if self._definition_now(record) is None:
+            return
         work = self._executor.whole(request_id, record)
         with work.delivering():
             try:

@@ -74,7 +74,7 @@ class Executor:
             ledger=ledger,
             payloads=parts.payloads(message.request_id, message.life.incarnation, ledger.reserve),
             reports=parts.reports(message.request_id),
-            started=parts.clock.now(),
+            started=parts.time.now(),
         )
 
     def defined(self, message: Message) -> Work:
@@ -178,7 +178,7 @@ class Executor:
     def overdue(self, work: Work, request: StoredRequest) -> bool:
         """Fail a request that has not ended in time, if it is one."""
         deadline = request.record.deadline
-        if deadline is None or self._parts.clock.now() < deadline:
+        if deadline is None or not self._parts.time.is_sure or self._parts.time.now() < deadline:
             return False
         allowed = deadline - request.record.created
         error = RequestTimeoutError(f"The request did not end within {allowed:g} s.", hint="See flow.timeout().")
@@ -332,18 +332,18 @@ class Executor:
     def _left(self, work: Work) -> float:
         if work.node.timeout is None:
             return float("inf")
-        return work.started + work.node.timeout - self._parts.clock.now()
+        return work.started + work.node.timeout - self._parts.time.now()
 
     def _split(self, work: Work, snapshot: Snapshot) -> tuple[BranchesRecord, split.Branches]:
         node, data = work.node, work.input(snapshot)
         if isinstance(node.body, graph.Foreach):
             values = split.foreach_values(node, node.body, data)
-            ended = self._parts.clock.now()
+            ended = self._parts.time.now()
             return split.store_foreach(work.ledger, work.payloads, work.step, values, work.started, ended)
         assert isinstance(node.body, graph.Condition)
         options = split.condition_options(node, node.body, data)
         shared = work.payloads.store(f"branch/{work.step.position.path}", data)
-        ended = self._parts.clock.now()
+        ended = self._parts.time.now()
         names = tuple((option, shared) for option in options)
         return BranchesRecord(work.started, ended, len(options), _without_values(names), shared), list(names)
 

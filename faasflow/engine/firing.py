@@ -124,7 +124,7 @@ class Firing:
 
     def _followed(self, timer: Timer, request: StoredRequest | None, round: Round) -> Timer | None:
         """Do what a timer is for; the timer that comes after it. Whatever goes wrong concerns this one alone."""
-        now = self._parts.clock.now()
+        now = self._parts.time.now()
         try:
             return self._act(timer, request, now, round)
         except StoreUnavailableError:
@@ -133,7 +133,7 @@ class Firing:
             logger.warning("The request could not be looked after: %s", error)
         except Exception as error:
             logger.exception("The request could not be looked after: %s", type(error).__name__)
-        return msgspec.structs.replace(timer, due=now + backoff(timer.tries), tries=timer.tries + 1)
+        return msgspec.structs.replace(timer, due=now + backoff(timer.tries), written=now, tries=timer.tries + 1)
 
     def _is_over(self, timer: Timer, request: StoredRequest | None) -> bool:
         if timer.is_start:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from faasflow.engine import joins, plan, split
 from faasflow.engine.again import claimed, double_key
 from faasflow.engine.attempts import attempt_key
+from faasflow.engine.flow_time import is_believed
 from faasflow.engine.ledger import Snapshot, StoredRequest
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
@@ -87,8 +88,8 @@ class Following:
 
     def _forward_again(self, work: Work, request: StoredRequest | None, following: list[Next]) -> None:
         missing = self._missing(work, following)
-        now, delay = self._parts.clock.now(), self._parts.repair_delay
-        if any(one.since > now - delay for one in missing):
+        now, delay = self._parts.time.now(), self._parts.repair_delay
+        if any(is_believed(one.since, now) and one.since > now - delay for one in missing):
             # A double of a message that is being worked on looks the same as the repetition of one that got lost.
             # Forwarding at once would multiply doubles at every level; waiting a moment tells the two apart.
             raise TryAgainError(f"What follows {str(work.step)!r} is not recorded yet.", retry_after=delay)
@@ -96,7 +97,8 @@ class Following:
             return
         wait = 2 * self._parts.queue.longest(self._parts.repair_after, read=True)
         run = work.message.life.run
-        late = {double_key(run, one.step, 1): one for one in missing if one.since <= now - wait}
+        waiting = [one for one in missing if is_believed(one.since, now) and one.since > now - wait]
+        late = {double_key(run, one.step, 1): one for one in missing if one not in waiting}
         self._forward(work, claimed(work.ledger, request, late), is_again=True)  # the clock sees to the others
 
     def _missing(self, work: Work, following: list[Next]) -> list[Next]:

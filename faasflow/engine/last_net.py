@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from faasflow.engine.closing import Closing
+from faasflow.engine.flow_time import is_believed
 from faasflow.engine.ledger import StoredRequest
 from faasflow.engine.parts import Parts
 from faasflow.engine.records import dump, load
@@ -59,7 +60,7 @@ class LastNet:
             return self._closing.run_again(work, request.record)
         trouble = self._counted(key, snapshot.entries, error)
         missing = isinstance(error, NotRecordedError)
-        lasted = self._parts.clock.now() - trouble.since
+        lasted = self._parts.time.now() - trouble.since
         if trouble.count >= _DELIVERIES and lasted >= (_SHORTEST_MISSING if missing else _SHORTEST):
             return self._settlement.end(work, request, stuck(f"Step {str(work.step)!r}", trouble.count, error))
         work.ledger.set(key, dump(trouble))
@@ -79,7 +80,8 @@ class LastNet:
             before = load(entries[key], _Trouble, key) if key in entries else before
         except StoreCorruptError:
             logger.warning("The record %r is begun anew.", key)
-        since = before.since if before.count else self._parts.clock.now()
+        now = self._parts.time.now()
+        since = before.since if before.count and is_believed(before.since, now) else now
         return _Trouble(before.count + 1, since, _text(error))
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from faasflow.engine.flow_time import FlowTime, is_believed
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.records import LeaseRecord, StartRecord, dump, load
 from faasflow.errors import FaasflowError, TryAgainError
-from faasflow.ports import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ _IDLE = 10.0
 _OWED = 600.0
 _DOUBTFUL = 0.5
 """How much of its usual length the lease of a step has at first that may have been started before."""
+_MOST_SEEN = 1000
 
 
 @dataclass(slots=True)
@@ -60,8 +61,8 @@ class Leases:
     """The leases of one process. A lease appears `after` seconds of work and lasts `duration`; a thread renews it each
     third of that. With `after` infinite there are none but those that are taken by name, and no thread."""
 
-    def __init__(self, clock: Clock, *, after: float, duration: float) -> None:
-        self._clock = clock
+    def __init__(self, time: FlowTime, *, after: float, duration: float) -> None:
+        self._time = time
         self._after = after
         self._duration = duration
         self._running: dict[int, Running] = {}
@@ -70,6 +71,7 @@ class Leases:
         self._thread: threading.Thread | None = None
         self._is_idle = False
         self._pause = threading.Event()
+        self._seen: dict[tuple[str, float], float] = {}
 
     @contextmanager
     def working(self, running: Running) -> Iterator[None]:
@@ -98,7 +100,7 @@ class Leases:
             assert running.request is not None
             taken = running.ledger.commit(running.request, create={running.key: fresh}).is_done
         if taken:
-            running.held, running.renewed = fresh, self._clock.now()
+            running.held, running.renewed = fresh, self._time.now()
         return taken
 
     def start_once(self, running: Running, key: str, outcome: str) -> bool:
@@ -106,7 +108,7 @@ class Leases:
         faster, also with its `outcome`, or the request has changed."""
         assert running.request is not None
         with running.lock:  # the lease may be just being written
-            now, fresh = self._clock.now(), self._fresh(running, self._duration)
+            now, fresh = self._time.now(), self._fresh(running, self._duration)
             create = {key: dump(StartRecord(running.owner, now))}
             if running.held is None:
                 create[running.key] = fresh
@@ -131,7 +133,7 @@ class Leases:
 
     def _give_back(self, running: Running) -> None:
         assert running.held is not None
-        ended = LeaseRecord(running.owner, self._clock.now(), running.attempt, running.lost)
+        ended = LeaseRecord(running.owner, self._time.now(), running.attempt, running.lost)
         running.ledger.replace(running.key, running.held, dump(ended))
 
     def take_over(self, running: Running, stood: bytes | None) -> bool:
@@ -150,8 +152,18 @@ class Leases:
         running.lost = record.lost if record.attempt == running.attempt else 0
 
     def left(self, entry: bytes, key: str) -> float:
-        """For how many seconds a lease still holds; at most its duration, whatever clock it was written by."""
-        return min(load(entry, LeaseRecord, key).until - self._clock.now(), self._duration)
+        """For how many seconds a lease still holds; at most its duration, from when it was first seen where it was
+        written by a clock that is ahead. Who cannot be sure of the time leaves it alone."""
+        lease, now = load(entry, LeaseRecord, key), self._time.now()
+        left = lease.until - now
+        if not is_believed(lease.until - self._duration, now):
+            left = self._first_seen(lease, now) + self._duration - now
+        return min(left if self._time.is_sure else max(left, _BEAT), self._duration)
+
+    def _first_seen(self, lease: LeaseRecord, now: float) -> float:
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        return self._seen.setdefault((lease.owner, lease.until), now)
 
     def beat(self) -> None:
         """Write and renew the leases for which it is time, and end what is over its deadline."""
@@ -171,14 +183,14 @@ class Leases:
         try:
             self._give_back(running)
         except FaasflowError as error:
-            if 0 <= self._clock.now() - running.renewed < _OWED:
+            if 0 <= self._time.now() - running.renewed < _OWED:
                 return
             logger.warning("%s was not given back: %s", running.key, error)
         with self._changed:
             self._owed.remove(running)
 
     def _care(self, running: Running) -> None:
-        now = self._clock.now()
+        now = self._time.now()
         with running.lock:
             if running.is_over:
                 return
@@ -213,7 +225,7 @@ class Leases:
 
     def _fresh(self, running: Running, lasts: float) -> bytes:
         running.lasts = lasts
-        return dump(LeaseRecord(running.owner, self._clock.now() + lasts, running.attempt, running.lost + 1))
+        return dump(LeaseRecord(running.owner, self._time.now() + lasts, running.attempt, running.lost + 1))
 
     def _wake(self) -> None:
         if self._after == float("inf"):

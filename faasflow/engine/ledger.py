@@ -84,6 +84,10 @@ class Ledger:
         self._start: Timer | None = None
         self._reserved: Check | None = None
 
+    @property
+    def request_id(self) -> str:
+        return self._request_id
+
     def read(self, keys: Sequence[str] = (), prefixes: Sequence[str] = ()) -> Snapshot:
         """The request's record and what stands under `keys` and `prefixes`, from one moment. A request that is being
         removed is not there."""

@@ -78,8 +78,8 @@ class MessageCodec:
         self._key = hmac.new(key, _PURPOSE, "sha256").digest() if key is not None else None
         self._lifetime = lifetime
 
-    def encode(self, message: Message, now: float) -> bytes:
-        """The signed text of `message`."""
+    def encode(self, message: Message, now: float, *, put: float | None = None) -> bytes:
+        """The signed text of `message`; `put` is `now` by the sender's own clock, if that differs."""
         wire = _Wire(
             v=VERSION,
             flow=self._flow,
@@ -92,7 +92,7 @@ class MessageCodec:
             run=message.life.run,
             trace=message.trace,
             incarnation=message.life.incarnation,
-            put=round(now, 3),
+            put=round(now if put is None else put, 3),
             sender=self._sender,
             again=message.is_again,
         )

@@ -14,6 +14,7 @@ import msgspec
 from faasflow import graph
 from faasflow.engine.beside import Inline, Workers
 from faasflow.engine.context import Context
+from faasflow.engine.flow_time import FlowTime
 from faasflow.engine.leases import Leases
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.message import Message, MessageCodec
@@ -60,7 +61,8 @@ class Parts:
     the time of `lease`. Ended requests are kept for `retention`. `on_timer` is told when a timer that was set here is
     due; `events` are told what happens; `chance` gives numbers from 0 to 1 for jitter. `workers` run what the clock
     finds due. `sender` names this engine in the messages that it puts into the queue, and measures how long these wait;
-    an empty one measures nothing.
+    an empty one measures nothing and goes by
+    its own clock. `clock` is that of this process; `time` is what the processes of the flow agree on.
     """
 
     flow: str
@@ -87,9 +89,11 @@ class Parts:
     sender: str = field(default_factory=lambda: secrets.token_hex(4))
     leases: Leases = field(init=False, repr=False)
     queue: QueueWait = field(init=False, repr=False)
+    time: FlowTime = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "leases", Leases(self.clock, after=self.lease_after, duration=self.lease))
+        object.__setattr__(self, "time", FlowTime(self.state, self.flow, self.clock, self.sender))
+        object.__setattr__(self, "leases", Leases(self.time, after=self.lease_after, duration=self.lease))
         object.__setattr__(self, "queue", QueueWait(self.state, self.flow, self.clock, self.sender))
 
     @property
@@ -113,14 +117,18 @@ class Parts:
 
     def reports(self, request_id: str) -> Reports:
         """Who is told of one delivery of a request."""
-        return Reports(self.events, self.flow, request_id, now=self.clock.now)
+        return Reports(self.events, self.flow, request_id, now=self.time.now)
 
     def forward(self, messages: Iterable[Message]) -> None:
         """Sign messages and hand them to the queue; `ForwardError` if it does not take them all."""
-        codec, now = self.codec, self.clock.now()
+        codec, now, put = self.codec, self.time.now(), self.clock.now()
         self.transport.forward(
-            [Forward(self.flow, message.request_id, codec.encode(message, now)) for message in messages]
+            [Forward(self.flow, message.request_id, codec.encode(message, now, put=put)) for message in messages]
         )
+
+    def wake(self, due: float) -> None:
+        """Tell who waits for timers in this process of one."""
+        self.on_timer(self.time.own(due))
 
     def patience(self, *, read: bool = False) -> float:
         """For how many seconds a step may be ready before it is forwarded again: long enough for a message that only
@@ -159,11 +167,13 @@ class Parts:
             return True
         except ForwardError as error:
             logger.warning("%s The clock repeats it.", error)
-            due = self.clock.now() + _REFUSED_DELAY
+            now = self.time.now()
+            due = now + _REFUSED_DELAY
             timers = (
-                forward_timer(one.request_id, one.step, due, attempt=one.attempt, life=one.life) for one in messages
+                forward_timer(one.request_id, one.step, due, written=now, attempt=one.attempt, life=one.life)
+                for one in messages
             )
             while some := list(islice(timers, _TIMERS_AT_ONCE)):
                 ledger.set_timers(some)
-            self.on_timer(due)
+            self.wake(due)
             return False

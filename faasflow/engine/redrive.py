@@ -182,7 +182,7 @@ class Redrive:
             )
         self._check_definition(request_id, record, definition)
         ledger = self._parts.ledger(request_id)
-        again = _Again(ledger, definition, record, now=self._parts.clock.now())
+        again = _Again(ledger, definition, record, now=self._parts.time.now())
         again.plan(node, self._parts.payloads(request_id, record.incarnation), input)
         change = self._running(record, definition, again.rewinds)
         if not ledger.commit(stored, create={}, put=again.put, delete=again.delete, change=change).is_done:
@@ -215,7 +215,7 @@ class Redrive:
             closing=(),
             rewinds=rewinds,
         )
-        return watched(change, definition, self._parts.clock.now(), self._parts.repair_after)
+        return watched(change, definition, self._parts.time.now(), self._parts.repair_after)
 
     def _tell_again(self, request_id: str, stored: StoredRequest) -> RequestState:
         """Give a callback that was given up another round of attempts."""
@@ -231,8 +231,11 @@ class Redrive:
             raise RequestConflictError(f"The callback of request {request_id!r} was delivered.")
         old = [f"node/{name}", *(key for key in keys if key.startswith(f"attempt/node/{name}/"))]
         # Once it is no dead letter, the clock alone knows of it if the message below is lost.
-        due = self._parts.clock.now() + self._parts.repair_after
-        again = forward_timer(request_id, Step(Position((), name), Phase.NODE), due, attempt=1, life=record.life)
+        now = self._parts.time.now()
+        due = now + self._parts.repair_after
+        again = forward_timer(
+            request_id, Step(Position((), name), Phase.NODE), due, written=now, attempt=1, life=record.life
+        )
         timers = [again, look_timer(request_id, due, due, record.life)]
         if not ledger.commit(stored, create={}, delete=old, timers=timers, is_alive=True).is_done:
             raise _changed(request_id)

@@ -14,12 +14,14 @@ from typing import NamedTuple
 import msgspec
 
 from faasflow.engine import again, attempts, repair
+from faasflow.engine.flow_time import is_believed
 from faasflow.engine.ledger import Ledger, StoredRequest
 from faasflow.engine.parts import Parts
 from faasflow.engine.position import Step
 from faasflow.engine.records import AttemptRecord, LeaseRecord, load
 from faasflow.engine.repair import Ready
 
+_MOST_SEEN = 10_000
 _MOVING = 4
 """So many times the patience for a request that is making progress."""
 
@@ -76,6 +78,7 @@ class Repairs:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._seen: dict[str, float] = {}
 
     def judge(self, look: Look, found: Iterable[Ready]) -> tuple[list[Repair], list[float]]:
         """Of the steps that could run, those to forward now, which are claimed; and when others are due."""
@@ -106,13 +109,27 @@ class Repairs:
             left = self._parts.leases.left(entries[lease], lease)
             return look.now + left, load(entries[lease], LeaseRecord, lease).owner
         key = f"{ready.step.attempts}{number}"
+        record = look.request.record
+        name = f"{int(record.resumed * 1000)}"
         if key in entries:
-            times = [load(entries[key], AttemptRecord, key).next]
+            failed = load(entries[key], AttemptRecord, key)
+            times, written = [failed.next], failed.ended
         else:
             times = [load(entries[key], _Ended, key).ended for key in ready.since if key in entries]
+            written = max(times, default=record.created)
+        if not is_believed(max(written, record.resumed), look.now):
+            return self._first_seen(look, ready.step), name
         # What a pause has parked was forwarded when it was resumed, and waits since then.
-        record = look.request.record
-        return max(record.resumed, max(times, default=record.created)), f"{int(record.resumed * 1000)}"
+        return max(record.resumed, max(times, default=record.created)), name
+
+    def _first_seen(self, look: Look, step: Step) -> float:
+        """Since when a step waits that became ready in the future, by a clock that was ahead: since this process sees
+        it, and for so long before that it is forwarded once."""
+        life = look.request.record.life
+        place = f"{look.ledger.request_id}/{life.incarnation}/{life.run}/{step.key}"
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        return self._seen.setdefault(place, look.now - self._parts.patience())
 
 
 def _due(look: Look, waiting: Iterable[_Waiting], patience: float) -> dict[str, Repair]:

@@ -65,13 +65,13 @@ class Retention:
 
     def _remove_some(self, round: Round) -> bool:
         """Remove what is old, until there is no more of it (True), or for as long and as many as one tick should."""
-        began = self._parts.clock.now()
+        began = self._parts.time.now()
         after = ""
         for _ in range(_MOST // _PAGE):
             keys = self._parts.state.keys(ended_prefix(self._parts.flow), after=after, limit=_PAGE)
             old = [key for key in keys if self._is_old(key, began)]
             for key, request_id, request in self._read(old):
-                if not 0 <= self._parts.clock.now() - began < _LONGEST:
+                if not 0 <= self._parts.time.now() - began < _LONGEST:
                     return False
                 round.add(removed=self._try(key, request_id, request))
             if len(old) < _PAGE:
@@ -106,7 +106,7 @@ class Retention:
     def _try(self, key: str, request_id: str, request: StoredRequest | None) -> int:
         """Remove a request. One that cannot be removed is left alone for a while, and does not keep the others."""
         tries, due = self._failed.get(key, (0, 0.0))
-        now = self._parts.clock.now()
+        now = self._parts.time.now()
         if tries and 0 <= due - now <= _LONGEST_PAUSE:
             return 0
         try:

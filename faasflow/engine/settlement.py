@@ -77,7 +77,7 @@ class Settlement:
 
     def finish(self, work: Work, request: StoredRequest, result: Payload) -> None:
         """Record the result of a NODE or JOIN."""
-        record = NodeRecord(NodeState.FINISHED, work.started, self._parts.clock.now(), work.attempt, result=result)
+        record = NodeRecord(NodeState.FINISHED, work.started, self._parts.time.now(), work.attempt, result=result)
         self._settle(work, request, _Outcome(record, plan.after(work.definition, work.step)))
 
     def open(self, work: Work, request: StoredRequest, record: BranchesRecord, branches: split.Branches) -> None:
@@ -117,7 +117,7 @@ class Settlement:
         if failed.is_unsent:
             return self._connect_later(work, request, failed, failure)
         policy, scope = attempts.policy_of(work.definition, work.node, failure)
-        now = self._parts.clock.now()
+        now = self._parts.time.now()
         count = work.attempts.count(work.message.life.run, scope) + 1
         wait = attempts.wait(policy, failed.error, count, chance=self._parts.chance(), now=now)
         if wait is not None:
@@ -130,7 +130,7 @@ class Settlement:
         self, work: Work, request: StoredRequest, failure: Failure, error: BaseException, kept: Kept = (None, None)
     ) -> None:
         """Record a failure that is followed by no other attempt."""
-        outcome = self._tolerated(work, failure, self._parts.clock.now(), kept)
+        outcome = self._tolerated(work, failure, self._parts.time.now(), kept)
         if outcome is None:
             return self._fail_request(work, request, failure, error, kept)
         return self._settle(work, request, outcome, error)
@@ -191,7 +191,7 @@ class Settlement:
         """Make a call later whose target cannot be connected to; what the node did before it is not done again."""
         if request.version is None:  # a caller waits, who learns more from being refused than from an id
             raise TryAgainError(failure.message, hint=failure.hint) from failed.error
-        now, run = self._parts.clock.now(), work.message.life.run
+        now, run = self._parts.time.now(), work.message.life.run
         due = now + CONNECTING.wait(work.attempts.connecting(run) + 1, chance=self._parts.chance())
         data = self._worked_on(work, failed)
         record = AttemptRecord(work.started, now, failure, due, run, failed.index, data, unsent=True)
@@ -202,7 +202,9 @@ class Settlement:
 
     def _try_later(self, work: Work, request: StoredRequest, record: AttemptRecord, error: BaseException) -> None:
         number = work.message.attempt
-        timer = forward_timer(work.request_id, work.step, record.next, attempt=number + 1, life=work.message.life)
+        timer = forward_timer(
+            work.request_id, work.step, record.next, written=record.ended, attempt=number + 1, life=work.message.life
+        )
         current: StoredRequest | None = request
         while current is not None:
             commit = work.ledger.commit(
@@ -215,7 +217,7 @@ class Settlement:
             )
             if commit.is_done:
                 self._tell_outcome(work, NodeState.RETRYING, error, wait=record.next - record.ended)
-                return self._parts.on_timer(record.next)
+                return self._parts.wake(record.next)
             current = self._faster(work)
         return None
 
@@ -247,7 +249,7 @@ class Settlement:
     def _fail_request(
         self, work: Work, request: StoredRequest, failure: Failure, error: BaseException, kept: Kept = (None, None)
     ) -> None:
-        record = _failed_record(work, failure, self._parts.clock.now(), kept)
+        record = _failed_record(work, failure, self._parts.time.now(), kept)
         current: StoredRequest | None = request
         while current is not None:
             change = self._ended(work, current.record, Command.FAIL, failure=failure)
@@ -276,7 +278,7 @@ class Settlement:
     ) -> RequestRecord:
         state = transition(record.state, command)
         assert state is not None
-        return ended(record, state, work.definition, self._parts.clock.now(), result=result, failure=failure)
+        return ended(record, state, work.definition, self._parts.time.now(), result=result, failure=failure)
 
     def _tell_outcome(
         self, work: Work, state: NodeState, error: BaseException | None, *, wait: float | None = None
@@ -307,7 +309,7 @@ class Settlement:
         work.reports.tell_of("node_end", work.step, attempt=work.attempt, is_recorded=False)
 
     def _spent(self, work: Work) -> str:
-        return f"{max(0.0, self._parts.clock.now() - work.started):.3f} s"
+        return f"{max(0.0, self._parts.time.now() - work.started):.3f} s"
 
     def _attempt(self, work: Work) -> str:
         return attempt_key(work.step, work.message.attempt)

@@ -22,7 +22,8 @@ from faasflow.naming import escape
 class Timer(msgspec.Struct, frozen=True, omit_defaults=True):
     """At `due` (seconds since the epoch): forward `step` if there is one, else look at the request, at which the clock
     looked last at `since`, with `recorded` outcomes. `tries` counts forwards that the queue refused. With `is_start`:
-    remove what a start of the request's `incarnation` has written, unless it was recorded."""
+    remove what a start of the request's `incarnation` has written, unless it was recorded. `written` is when a timer
+    was set that does not look, 0 if that is not known."""
 
     request: str
     due: float
@@ -34,6 +35,7 @@ class Timer(msgspec.Struct, frozen=True, omit_defaults=True):
     incarnation: str = ""
     is_start: bool = False
     recorded: int = 0
+    written: float = 0.0
 
     @property
     def life(self) -> Life:
@@ -51,7 +53,9 @@ class Timer(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{timers_prefix(flow)}{place}/{name}.{self.run}.{self.attempt}"
 
 
-def forward_timer(request_id: str, step: Step, due: float, *, attempt: int, life: Life, tries: int = 0) -> Timer:
+def forward_timer(
+    request_id: str, step: Step, due: float, *, written: float, attempt: int, life: Life, tries: int = 0
+) -> Timer:
     """A timer that forwards `step`."""
     return Timer(
         request_id,
@@ -61,6 +65,7 @@ def forward_timer(request_id: str, step: Step, due: float, *, attempt: int, life
         run=life.run,
         tries=tries,
         incarnation=life.incarnation,
+        written=written,
     )
 
 
@@ -69,9 +74,9 @@ def look_timer(request_id: str, due: float, since: float, life: Life) -> Timer:
     return Timer(request_id, due, since=since, run=life.run, incarnation=life.incarnation)
 
 
-def start_timer(request_id: str, due: float, incarnation: str) -> Timer:
+def start_timer(request_id: str, due: float, incarnation: str, *, written: float) -> Timer:
     """A timer that removes what a start has written, unless it was recorded."""
-    return Timer(request_id, due, incarnation=incarnation, is_start=True)
+    return Timer(request_id, due, incarnation=incarnation, is_start=True, written=written)
 
 
 def flow_prefix(flow: str) -> str:
@@ -82,6 +87,11 @@ def flow_prefix(flow: str) -> str:
 def timers_prefix(flow: str) -> str:
     """What the keys of a flow's timers start with."""
     return f"{flow_prefix(flow)}$timers/"
+
+
+def timers_from(flow: str, due: float) -> str:
+    """What is sorted before the keys of all timers that are due then or later, and behind the others."""
+    return f"{timers_prefix(flow)}{_milliseconds(due)}"
 
 
 def due_of(key: str, flow: str) -> float:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from faasflow.engine.flow_time import APART
 from faasflow.errors import FaasflowError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WAY_OUT = "Set tick_interval above 0, or let `faasflow tick` or the function flow-clock run; the log may say more."
+SKEW_WAY_OUT = "Set the clock of its machine. Until then it goes by theirs."
 
 _PATIENCE = 0.5
 
@@ -41,8 +43,10 @@ class ClockReport:
 
     def _update(self) -> None:
         try:
-            fault = clock_fault(self._look())
-            self._line = f"clock: {fault} {WAY_OUT}" if fault else ""
+            status = self._look()
+            fault, skew = clock_fault(status), clock_skew(status.ahead)
+            lines = [f"clock: {fault} {WAY_OUT}"] if fault else []
+            self._line = "\n".join([*lines, f"time: {skew} {SKEW_WAY_OUT}"] if skew else lines)
         except FaasflowError as error:
             # Whether the store is there is asked at another route.
             logger.debug("The clock cannot be looked at: %s", error)
@@ -55,6 +59,13 @@ def clock_fault(status: ClockStatus) -> str:
         return ""
     last = "it never ticked" if status.last is None else f"last tick {ago(time.time() - status.last)} ago"
     return f"{last}, and something is due for {ago(status.overdue)}." if status.overdue else f"{last}."
+
+
+def clock_skew(ahead: float) -> str:
+    """What to say of a process whose clock is ahead of the others by so many seconds, or behind; empty for nothing."""
+    if abs(ahead) < APART:
+        return ""
+    return f"the clock of this process is {ago(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the others."
 
 
 def ago(seconds: float) -> str:

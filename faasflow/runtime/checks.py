@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from faasflow.config import (
     without_tokens,
 )
 from faasflow.errors import ConfigError, FaasflowError
-from faasflow.http.clock import WAY_OUT, ago, clock_fault
+from faasflow.http.clock import SKEW_WAY_OUT, WAY_OUT, ago, clock_fault, clock_skew
 from faasflow.naming import IdMaker
 from faasflow.ports import DataStore, OutgoingCall, Response, StateStore
 from faasflow.runtime import SystemClock
@@ -39,6 +39,7 @@ FLOW = "faasflow-doctor"
 
 _KEY, _VALUE = "round-trip", b"there and back"
 _PATIENCE = 5.0
+_HEARING = 7.0  # those that tick speak every five seconds
 _SHORTEST_KEY = 16
 _MEMORY = "memory:"
 
@@ -159,7 +160,7 @@ def _round_trip(store: StateStore | DataStore) -> bool:
 def _check_clock(settings: Settings) -> Iterator[Check]:
     """Whether somebody runs the clock of the flow, by its ledger. Nothing where that cannot be read: this was told."""
     try:
-        status = _clock_status(settings)
+        status, ahead = _clock_status(settings)
     except (FaasflowError, ImportError):
         return
     if fault := clock_fault(status):
@@ -167,10 +168,13 @@ def _check_clock(settings: Settings) -> Iterator[Check]:
     elif status.last is None:
         yield Check("clock", Verdict.GOOD, "it had nothing to do yet")
     else:
-        yield Check("clock", Verdict.GOOD, f"it runs, last tick {ago(time.time() - status.last)} ago")
+        yield Check("clock", Verdict.GOOD, f"it runs, last tick {ago(time.time() - ahead - status.last)} ago")
+    if skew := clock_skew(ahead):
+        yield Check("time", Verdict.WARNING, skew, SKEW_WAY_OUT)
 
 
-def _clock_status(settings: Settings) -> ClockStatus:
+def _clock_status(settings: Settings) -> tuple[ClockStatus, float]:
+    """The status of the clock, and by how many seconds this process's is ahead of those that let it tick."""
     from faasflow.engine.engine import Engine
     from faasflow.engine.parts import Parts
     from faasflow.transport.openfaas import OpenFaasTransport
@@ -183,7 +187,10 @@ def _clock_status(settings: Settings) -> ClockStatus:
         parts = Parts(
             flow=settings.flow, define=_define, state=state, data=data, transport=transport, clock=SystemClock()
         )
-        return Engine(parts).clock_status()
+        engine = Engine(parts)
+        ahead = engine.compare_clock(patience=_HEARING)
+        status = engine.clock_status()
+        return (replace(status, is_late=False, overdue=0.0) if ahead > 0 else status), ahead
 
 
 def _define(context: Context) -> Definition:

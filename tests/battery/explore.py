@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from faasflow.engine.context import Context
@@ -721,7 +721,7 @@ class Exploration:
     def _run(self, task: Task) -> None:
         # A process of its own: nothing is remembered but what the stores hold. What it draws by lot is always the same.
         random.seed(0)
-        engine = self.variant.engine(self.parts, self.ports)
+        engine = self.variant.engine(replace(self.parts), self.ports)
         match task.kind:
             case "start":
                 self.ports.starts = task.attempt

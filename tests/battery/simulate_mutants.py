@@ -13,13 +13,14 @@ import msgspec
 from faasflow.engine import operations
 from faasflow.engine.closing import Closing
 from faasflow.engine.executor import Executor
+from faasflow.engine.flow_time import FlowTime
 from faasflow.engine.leases import Leases, Running
 from faasflow.engine.ledger import Commit, Ledger, StoredRequest
 from faasflow.engine.operations import Caller
 from faasflow.engine.work import Work
 from faasflow.errors import CallError, NoAnswerError, UnreachableError
 from faasflow.ports import OutgoingCall, Response
-from tests.battery.simulate import DOWN, KINDS, REDRIVE, TIMEOUT
+from tests.battery.simulate import APART, DOWN, KINDS, REDRIVE, TIMEOUT
 
 _ADVANCE, _COMMIT, _SEND = Executor.advance, Ledger.commit, Closing._send
 _ANSWERED = operations._answered
@@ -83,6 +84,10 @@ def _starts_for_ever(work: Work) -> None:
 def _repeats_for_ever(self: Executor, work: Work) -> None:
     """Counts no delivery that failed."""
     self.advance(work)
+
+
+def _hears_nobody(self: FlowTime, *sign: Any, **how: Any) -> None:
+    """Goes by its own clock, whatever the others say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,12 @@ MUTANTS: Mapping[str, Mutant] = {
         does=_repeats_for_ever,
         needs=frozenset({"forget"}),
         breaks=frozenset({"I1"}),
+    ),
+    "a process that goes by its own clock": Mutant(
+        target=_ENGINE + "flow_time.FlowTime._take",
+        does=_hears_nobody,
+        needs=frozenset({"slow", APART}),
+        breaks=frozenset({"I6"}),
     ),
     "a result that is recorded over another": Mutant(
         target=_ENGINE + "ledger.Ledger.commit",

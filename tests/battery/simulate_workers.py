@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from faasflow.engine.engine import Engine
+from faasflow.engine.flow_time import FlowTime
 from faasflow.engine.leases import Leases, Running
 from faasflow.engine.parts import Parts
 from faasflow.errors import ForwardError, StoreUnavailableError, TryAgainError
@@ -36,7 +37,7 @@ class Renewed(Leases):
     the steps that are over their deadline."""
 
     def __init__(self, parts: Parts, names: Iterator[str]) -> None:
-        super().__init__(parts.clock, after=parts.lease_after, duration=parts.lease)
+        super().__init__(parts.time, after=parts.lease_after, duration=parts.lease)
         self._names = names
         self.late: list[Callable[[], None]] = []
 
@@ -80,11 +81,31 @@ class AtWork:
     is_aside: bool = False
 
 
+class _Apart:
+    """The wall clock of one worker, so many seconds ahead."""
+
+    def __init__(self, clock: FakeClock, skew: float) -> None:
+        self._clock = clock
+        self._skew = skew
+
+    def now(self) -> float:
+        return self._clock.now() + self._skew
+
+    def sleep(self, seconds: float) -> None:
+        self._clock.sleep(seconds)
+
+
 class Workers:
-    """So many workers on the same stores. `busy` has who is at work: each waits for the one behind it."""
+    """Workers on the same stores, one for each of `skews`, by which its clock is ahead. `busy` has who is at work: each
+    waits for the one behind it."""
 
     def __init__(
-        self, parts: Parts, clock: FakeClock, history: History, count: int, pick: Callable[[Sequence[int]], int]
+        self,
+        parts: Parts,
+        clock: FakeClock,
+        history: History,
+        skews: Sequence[float],
+        pick: Callable[[Sequence[int]], int],
     ) -> None:
         self._parts = parts
         self._clock = clock
@@ -96,7 +117,10 @@ class Workers:
         self._leases: dict[int, Renewed] = {}
         self._incarnations = itertools.count(1)
         self._engines: dict[int, Engine] = {}
-        for worker in range(count):
+        self._skews = skews
+        self._times: dict[int, FlowTime] = {}
+        self._hired = itertools.count(1)
+        for worker in range(len(skews)):
             self._hire(worker)
 
     @property
@@ -118,6 +142,7 @@ class Workers:
         one = AtWork(self._pick(free), request)
         self.busy.append(one)
         try:
+            self._times[one.worker].agree()  # as its ticks do
             with event:
                 one.by, one.step = self._history.actor, self._history.step
                 act(self._engines[one.worker])
@@ -138,8 +163,15 @@ class Workers:
             seconds -= part
         self._advance(seconds)
 
+    def seconds_until(self, due: float) -> float:
+        """For how many seconds nobody acts on a timer that is due then."""
+        begins = (time.begins(due) - self._skews[worker] for worker, time in self._times.items())
+        return max(0.0, min(begins) - self._clock.now())
+
     def _hire(self, worker: int) -> None:
-        parts = replace(self._parts)
+        clock = _Apart(self._clock, self._skews[worker])
+        parts = replace(self._parts, clock=clock, sender=f"worker {next(self._hired)}")
+        self._times[worker] = parts.time
         leases = self._leases[worker] = Renewed(parts, self._names)
         object.__setattr__(parts, "leases", leases)
         self._engines[worker] = Engine(parts, make_incarnation=lambda: str(next(self._incarnations)))

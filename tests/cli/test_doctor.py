@@ -163,6 +163,17 @@ def test_a_clock_that_stands_still_is_told_with_the_way_out(tmp_path: Path, envi
     assert re.search(r"^✓ clock: it runs, last tick \d+ s ago$", again.stdout, re.M)
 
 
+def test_a_clock_that_is_apart_is_told_with_the_way_out(tmp_path: Path, environ: dict[str, str]) -> None:
+    ahead, transport = FakeClock(time.time() + 3.2 * 3600), InProcessTransport()
+    handler, settings = Handler(define=define_chain), Settings.from_environment(environ)
+    build_engine(handler, settings, transport=transport, clock=ahead).tick()
+    told = doctor(tmp_path, **environ)
+
+    assert told.returncode == 0
+    line = r"^. time: the clock of this process is 3 h behind the others\. Set the clock of its machine\."
+    assert re.search(line, told.stdout, re.M)
+
+
 def define_chain(flow: Any, context: Any) -> None:
     dag = flow.dag()
     dag.node("a").modify(bytes.upper)

@@ -26,6 +26,7 @@ def counted(request, tmp_path: Path) -> Iterator[dict]:
 def run(define, counted: dict, body: bytes = b"x") -> tuple[int, int, int]:
     """Writes, reads and data store operations of one request from its start to its end."""
     tester = FlowTester(define, **counted)
+    tester.engine.tick()  # as a process does when it starts
     for store in counted.values():
         store.reset()
     tester.engine.start(body)

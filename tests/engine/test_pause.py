@@ -265,6 +265,38 @@ def test_the_clock_ends_what_a_stop_left_open_that_was_cut_off() -> None:
     assert tester.engine.next_timer() is None
 
 
+@pytest.mark.parametrize("has_finally", [True, False])
+def test_a_stop_works_while_the_flow_cannot_be_defined_and_what_runs_after_the_end_runs_later(has_finally) -> None:
+    states: list[str] = []
+    broken: list[bool] = []
+
+    def define(flow, context):
+        if broken:
+            raise OSError("the table of regions is away")
+        diamond(flow, context)
+        if has_finally:
+            flow.finally_(states.append)
+
+    tester = made_of(define)
+    tester.answer("http://target/told", lambda call: Response(204, {}, b""))
+    tester.engine.start(b"x", request_id="r", callback="http://target/told")
+    broken.append(True)
+
+    assert tester.engine.stop("r") is RequestState.STOPPED
+    assert tester.engine.stop("r") is RequestState.STOPPED
+    tester.transport.pending.clear()
+    tester.clock.advance(40)
+    tester.engine.tick()
+    assert tester.transport.calls == []
+
+    broken.clear()
+    tester.settle()
+    assert states == (["stopped"] if has_finally else [])
+    assert [call.url for call in tester.transport.calls] == ["http://target/told"]
+    assert tester.engine.next_timer() is None
+    assert tester.engine.dead_letters() == []
+
+
 def test_a_stopped_request_forgets_what_was_parked() -> None:
     tester = started_and_paused(made_of(diamond))
 

@@ -11,7 +11,7 @@ from faasflow.engine.clock import ClockStatus
 from faasflow.errors import StoreUnavailableError, TryAgainError
 from faasflow.http import create_app
 from faasflow.http.answers import error_response
-from faasflow.http.clock import ClockReport, clock_fault
+from faasflow.http.clock import ClockReport, clock_fault, clock_skew
 from faasflow.runtime import SystemClock
 from faasflow.testing import FlowTester
 from tests.http.conftest import Serve
@@ -163,3 +163,11 @@ def test_what_was_late_is_forgotten_when_it_runs() -> None:
     report = ClockReport(lambda: found.pop(0))
 
     assert [bool(report.line()), bool(report.line())] == [True, False]
+
+
+def test_a_process_whose_clock_is_apart_says_so() -> None:
+    report = ClockReport(lambda: ClockStatus(None, 0.0, False, ahead=-7300.0))
+
+    assert report.line().startswith("time: the clock of this process is 2 h behind the others. Set the clock")
+    assert clock_skew(3.0) == ""
+    assert clock_skew(90000.0) == "the clock of this process is 25 h ahead of the others."

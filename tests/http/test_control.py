@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from faasflow.testing import FlowTester
@@ -45,6 +47,26 @@ def test_a_paused_request_starts_no_node_until_it_is_resumed(serve: Serve, chain
 
     assert ([reply.status for reply in parked], nodes) == ([200], [])
     assert client.get("/flow/r1/result").body == b"x12"
+
+
+def test_a_request_is_stopped_while_its_flow_cannot_be_defined(serve: Serve) -> None:
+    broken: list[bool] = []
+
+    def define(flow: Any, context: Any) -> None:
+        if broken:
+            raise OSError("the table of regions is away")
+        dag = flow.dag()
+        dag.node("a").modify(bytes.upper)
+        dag.node("b").modify(bytes.upper)
+        dag.edge("a", "b")
+
+    client = serve(FlowTester(define))
+    client.start(b"x", id="r1")
+    broken.append(True)
+    reply = client.post("/flow/r1/stop")
+
+    assert (reply.status, reply.body) == (200, b"Successfully stopped request r1")
+    assert client.get("/flow/r1/state").body == b"STOPPED"
 
 
 def test_a_stopped_request_answers_409(serve: Serve, chain: FlowTester) -> None:
