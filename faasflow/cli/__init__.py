@@ -21,6 +21,7 @@ from faasflow.cli.retry import retry
 from faasflow.cli.run import run
 from faasflow.cli.tick import tick
 from faasflow.cli.track import track
+from faasflow.cli.unreadable import unreadable
 from faasflow.cli.up import up
 from faasflow.cli.validate import validate
 from faasflow.cli.worker import worker
@@ -63,6 +64,7 @@ _COMMANDS = (
     graph,
     doctor,
     tick,
+    unreadable,
     worker,
     completion,
 )

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from faasflow.cli.unreadable import unreadable_of
 from faasflow.errors import FaasflowError
-from faasflow.runtime.checks import Check, Verdict, check_gateway
+from faasflow.runtime.checks import Check, Verdict, check_gateway, check_unreadable
 
 if TYPE_CHECKING:
     from faasflow.cli.remote import Remote
@@ -58,9 +59,19 @@ def _flow_checks(name: str, remote: Remote) -> Iterator[Check]:
     for line in remote.read(name, "/_/health", timeout=_PATIENCE).text.strip().split("\n")[1:]:
         is_skew = line.startswith("time:")
         yield Check("time" if is_skew else "clock", Verdict.WARNING if is_skew else Verdict.BAD, line, "")
+    if names := _unreadable(name, remote):
+        yield check_unreadable(name, names)
     yield Check(
         "stores, secrets and timeouts",
         Verdict.WARNING,
         "can only be checked inside the function.",
         f"In Kubernetes: kubectl exec -n openfaas-fn deploy/{name} -- python -m faasflow.cli doctor",
     )
+
+
+def _unreadable(name: str, remote: Remote) -> list[str]:
+    """What the flow cannot read; nothing where it does not tell, such as one that answers signed requests only."""
+    try:
+        return [row["request_id"] or row["key"] for row in unreadable_of(remote, name, timeout=_PATIENCE)]
+    except FaasflowError:
+        return []

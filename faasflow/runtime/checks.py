@@ -4,7 +4,7 @@ doctor` tells, one line each."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -39,6 +39,7 @@ FLOW = "faasflow-doctor"
 
 _KEY, _VALUE = "round-trip", b"there and back"
 _PATIENCE = 5.0
+_NAMED = 3
 _HEARING = 7.0  # those that tick speak every five seconds
 _SHORTEST_KEY = 16
 _MEMORY = "memory:"
@@ -160,9 +161,10 @@ def _round_trip(store: StateStore | DataStore) -> bool:
 def _check_clock(settings: Settings) -> Iterator[Check]:
     """Whether somebody runs the clock of the flow, by its ledger. Nothing where that cannot be read: this was told."""
     try:
-        status, ahead = _clock_status(settings)
+        found = _look(settings)
     except (FaasflowError, ImportError):
         return
+    status, ahead = found.status, found.ahead
     if fault := clock_fault(status):
         yield Check("clock", Verdict.BAD, fault, WAY_OUT)
     elif status.last is None:
@@ -171,10 +173,28 @@ def _check_clock(settings: Settings) -> Iterator[Check]:
         yield Check("clock", Verdict.GOOD, f"it runs, last tick {ago(time.time() - ahead - status.last)} ago")
     if skew := clock_skew(ahead):
         yield Check("time", Verdict.WARNING, skew, SKEW_WAY_OUT)
+    if found.unreadable:
+        yield check_unreadable(settings.flow, found.unreadable)
 
 
-def _clock_status(settings: Settings) -> tuple[ClockStatus, float]:
-    """The status of the clock, and by how many seconds this process's is ahead of those that let it tick."""
+def check_unreadable(flow: str, names: Sequence[str]) -> Check:
+    """What to say of records that cannot be read."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    found = f"this version cannot read {', '.join(names[:_NAMED])}{more}, which is set aside."
+    return Check("records", Verdict.WARNING, found, f"See: faasflow unreadable {flow}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The status of the clock, by how many seconds this process's is ahead of those that let it tick, and the names of
+    what cannot be read."""
+
+    status: ClockStatus
+    ahead: float
+    unreadable: Sequence[str]
+
+
+def _look(settings: Settings) -> _Look:
     from faasflow.engine.engine import Engine
     from faasflow.engine.parts import Parts
     from faasflow.transport.openfaas import OpenFaasTransport
@@ -190,7 +210,8 @@ def _clock_status(settings: Settings) -> tuple[ClockStatus, float]:
         engine = Engine(parts)
         ahead = engine.compare_clock(patience=_HEARING)
         status = engine.clock_status()
-        return (replace(status, is_late=False, overdue=0.0) if ahead > 0 else status), ahead
+        status = replace(status, is_late=False, overdue=0.0) if ahead > 0 else status
+        return _Look(status, ahead, [fault.request_id or fault.key for fault in engine.unreadable()])
 
 
 def _define(context: Context) -> Definition:

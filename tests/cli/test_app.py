@@ -64,6 +64,7 @@ def test_commands_are_listed_in_the_order_in_which_they_are_needed(faasflow: Run
         "graph",
         "doctor",
         "tick",
+        "unreadable",
         "worker",
         "completion",
     ]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pytest_httpserver import HTTPServer
 from faasflow.config import Settings
 from faasflow.local import Gateway, load_stack
 from faasflow.runtime import Handler, build_engine
+from faasflow.stores import open_state_store
 from faasflow.testing import FakeClock, InProcessTransport
 from tests.servers.fixtures import Run
 from tests.servers.redis import RedisServer
@@ -174,6 +176,21 @@ def test_a_clock_that_is_apart_is_told_with_the_way_out(tmp_path: Path, environ:
     assert re.search(line, told.stdout, re.M)
 
 
+def test_records_that_cannot_be_read_are_told_with_where_they_are_listed(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    handler, settings = Handler(define=define_chain), Settings.from_environment(environ)
+    build_engine(handler, settings, transport=InProcessTransport()).start(b"", request_id="r1")
+    with closing(open_state_store(settings.state_store)) as store:
+        store.set(f"faasflow/{settings.flow}/r1/request", b"{}")
+    told = doctor(tmp_path, **environ)
+
+    assert told.returncode == 0
+    assert f"! records: this version cannot read r1, which is set aside. See: faasflow unreadable {settings.flow}" in (
+        told.stdout
+    )
+
+
 def define_chain(flow: Any, context: Any) -> None:
     dag = flow.dag()
     dag.node("a").modify(bytes.upper)
@@ -250,7 +267,11 @@ def test_a_laptop_on_which_nothing_runs_is_told_what_to_start(project: Path) -> 
 
 def test_a_flow_behind_a_real_gateway_is_looked_at_from_outside(project: Path, gateway: HTTPServer) -> None:
     gateway.expect_request("/function/greet/_/ready").respond_with_data("OK")
-    gateway.expect_request("/function/greet/_/health").respond_with_data("OK\nclock: no tick for 300 s\n")
+    gateway.expect_request("/function/greet/_/health").respond_with_data(
+        "OK\nclock: no tick for 300 s\ntime: the clock is 3 h ahead.\n"
+    )
+    rows = [{"key": f"$timers/{number}", "request_id": "", "why": "It is no JSON."} for number in range(5)]
+    gateway.expect_request("/function/greet/flow/unreadable").respond_with_json({"flow": "greet", "unreadable": rows})
     said = doctor(project, "greet", "--gateway", gateway.url_for("/"))
 
     assert said.returncode == 1
@@ -259,8 +280,11 @@ def test_a_flow_behind_a_real_gateway_is_looked_at_from_outside(project: Path, g
         "✓ gateway",
         "✓ flow",
         "✗ clock",
+        "! time",
+        "! records",
         "! stores, secrets and timeouts",
     ]
+    assert "cannot read $timers/0, $timers/1, $timers/2 and 2 more, which is set aside." in said.stdout
     assert "call_timeout" in said.stdout
     assert not (project / ".faasflow").exists()
 

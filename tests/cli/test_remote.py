@@ -203,6 +203,7 @@ def test_a_function_that_is_no_flow_has_no_requests(
         ("state", "plain", "r-1"),
         ("dead-letters", "plain"),
         ("tick", "plain"),
+        ("unreadable", "plain"),
     ],
     ids=lambda arguments: " ".join(arguments),
 )
