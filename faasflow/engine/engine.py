@@ -26,7 +26,7 @@ from faasflow.engine.lists import Lists, Page
 from faasflow.engine.message import Message
 from faasflow.engine.parts import Parts
 from faasflow.engine.records import Failure, RequestRecord, dump
-from faasflow.engine.redrive import Redrive, watched
+from faasflow.engine.redrive import Redrive, check_definition, watched
 from faasflow.engine.removal import Removal
 from faasflow.engine.round import Tick
 from faasflow.engine.timers import start_timer
@@ -177,7 +177,8 @@ class Engine:
         return self._command(request_id, Command.PAUSE).record.state
 
     def resume(self, request_id: str) -> RequestState:
-        """Go on with a paused request. `RequestConflictError` for one that has ended."""
+        """Go on with a paused request. `RequestConflictError` for one that has ended, or whose flow was changed, which
+        stays paused."""
         stored = self._command(request_id, Command.RESUME)
         self._parts.unpark_all(self._parts.ledger(request_id), request_id)
         return stored.record.state
@@ -361,6 +362,8 @@ class Engine:
                 )
             if state is stored.record.state:
                 return stored
+            if command is Command.RESUME:
+                check_definition(request_id, stored.record, self._defined(request_id, stored.record), "resume")
             change = self._changed(stored.record, state)
             if ledger.commit(stored, create={}, change=change).is_done:
                 with entered(Scope(self.flow, request_id)):
@@ -400,12 +403,15 @@ class Engine:
     def _shape(self, request_id: str, record: RequestRecord) -> tuple[graph.Definition | None, str]:
         """The graph that a request runs on; if it cannot be known any more, why."""
         try:
-            definition = self._parts.define(Context(self.flow, request_id, record.query))
+            definition = self._defined(request_id, record)
         except FaasflowError as error:
             return None, f"The flow cannot be defined now: {error}"
-        if definition.fingerprint != record.fingerprint:
+        if not definition.has_fingerprint(record.fingerprint):
             return None, "The flow was changed after this request had started."
         return definition, ""
+
+    def _defined(self, request_id: str, record: RequestRecord) -> graph.Definition:
+        return self._parts.define(Context(self.flow, request_id, record.query))
 
     def _request(self, request_id: str) -> StoredRequest:
         return _known(request_id, self._parts.ledger(request_id).read())

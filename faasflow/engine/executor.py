@@ -247,7 +247,7 @@ class Executor:
         work.reports.tell_of("node_start", work.step, attempt=work.attempt)
 
     def _check_definition(self, work: Work, request: StoredRequest) -> None:
-        if request.record.fingerprint != work.definition.fingerprint:
+        if not work.definition.has_fingerprint(request.record.fingerprint):
             raise self._changed_error(work)
 
     def _changed_error(self, work: Work) -> DefinitionChangedError:

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from faasflow.engine.plan import Arrival, Target
+from faasflow.graph.model import ARRIVALS_OF_A_GROUP
 from faasflow.naming import escape
 
-GROUP = 64
+GROUP = ARRIVALS_OF_A_GROUP
 
 
 @dataclass(frozen=True, slots=True)

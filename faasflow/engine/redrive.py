@@ -40,6 +40,15 @@ def watched(record: RequestRecord, definition: graph.Definition, now: float, rep
     return msgspec.structs.replace(record, deadline=deadline, look=min(look, deadline or look))
 
 
+def check_definition(request_id: str, record: RequestRecord, definition: graph.Definition, command: str) -> None:
+    """`RequestConflictError` for a request that was started with another shape of its flow."""
+    if not definition.has_fingerprint(record.fingerprint):
+        raise RequestConflictError(
+            f"Request {request_id!r} cannot go on: its flow was changed after it had started.",
+            hint=f"Deploy the former definition and {command} it, or start a new request with another id.",
+        )
+
+
 class _Again:
     """What a retry writes and deletes at once, and what it leaves to be removed before the request goes on."""
 
@@ -180,7 +189,7 @@ class Redrive:
                 f"Request {request_id!r} is {record.state} and cannot be retried.",
                 hint="Only a failed request can go on; start a new one instead.",
             )
-        self._check_definition(request_id, record, definition)
+        check_definition(request_id, record, definition, "retry")
         ledger = self._parts.ledger(request_id)
         again = _Again(ledger, definition, record, now=self._parts.time.now())
         again.plan(node, self._parts.payloads(request_id, record.incarnation), input)
@@ -194,13 +203,6 @@ class Redrive:
 
     def _definition(self, request_id: str, record: RequestRecord) -> graph.Definition:
         return self._parts.define(Context(self._parts.flow, request_id, record.query))
-
-    def _check_definition(self, request_id: str, record: RequestRecord, definition: graph.Definition) -> None:
-        if record.fingerprint != definition.fingerprint:
-            raise RequestConflictError(
-                f"Request {request_id!r} cannot go on: its flow was changed after it had started.",
-                hint="Deploy the former definition and retry, or start a new request.",
-            )
 
     def _running(
         self, record: RequestRecord, definition: graph.Definition, rewinds: tuple[Rewind, ...]

@@ -11,6 +11,11 @@ from typing import Any
 
 from faasflow.graph.policy import Retry
 
+ARRIVALS_OF_A_GROUP = 64
+"""A join of more nodes than that counts them in groups, by their order."""
+
+_BY_SHAPE = "2:"
+
 Callback = Callable[[Any], Any]
 """User code of one parameter: modifier, aggregator, forwarder, condition, foreach and the handlers."""
 
@@ -162,12 +167,18 @@ class Definition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the shape of the flow: equal for two definitions with the same nodes, operations, edges and branches in
-        the same order. What the callables do, and how failures are met, is not seen."""
-        digest = hashlib.sha256()
-        for line in shape(self.root):
-            digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
-        return digest.hexdigest()[:24]
+        """Names the shape of the flow: equal for two definitions with the same nodes, operations, edges and branches,
+        in whatever order they are written. What the callables do, and how failures are met, is not seen."""
+        return _BY_SHAPE + _digest(shape(self.root))
+
+    def has_fingerprint(self, recorded: str) -> bool:
+        """Whether this is the shape that a request was started with. Requests of former versions have a fingerprint
+        that depends on the order of definition."""
+        return recorded == (self.fingerprint if recorded.startswith(_BY_SHAPE) else self._in_order)
+
+    @cached_property
+    def _in_order(self) -> str:
+        return _digest(_ordered_shape(self.root))
 
     @cached_property
     def is_single_node(self) -> bool:
@@ -182,15 +193,48 @@ class Definition:
 
 
 def shape(dag: Dag, indent: str = "") -> Iterator[str]:
-    """What the fingerprint is made of, line by line."""
-    for node in dag.nodes.values():
-        operations = [(operation.kind.value, operation.name) for operation in node.operations]
-        yield f"{indent}{node.id!r} {operations} {node.aggregator is not None} {type(node.body).__name__}"
-        for option, inner in inner_dags(node):
+    """What the fingerprint is made of, line by line, in an order of its own."""
+    for id in sorted(dag.nodes):
+        node = dag.nodes[id]
+        yield _node_line(node, indent)
+        for option, inner in sorted(inner_dags(node), key=lambda one: one[0]):
             yield f"{indent} {option!r}"
             yield from shape(inner, indent + "  ")
+        edges = dag.predecessors[id]
+        # Of a wide join the place of an arrival depends on the order of the edges.
+        is_wide = len(edges) > ARRIVALS_OF_A_GROUP
+        yield from (_edge_line(edge, indent) for edge in (edges if is_wide else sorted(edges, key=_ends)))
+
+
+def _ordered_shape(dag: Dag, indent: str = "") -> Iterator[str]:
+    """What fingerprints were made of before they were independent of the order of definition."""
+    for node in dag.nodes.values():
+        yield _node_line(node, indent)
+        for option, inner in inner_dags(node):
+            yield f"{indent} {option!r}"
+            yield from _ordered_shape(inner, indent + "  ")
     for edge in dag.edges():
-        yield f"{indent}{edge.source!r} > {edge.target!r} {edge.forward} {edge.forwarder is not None}"
+        yield _edge_line(edge, indent)
+
+
+def _node_line(node: Node, indent: str) -> str:
+    operations = [(operation.kind.value, operation.name) for operation in node.operations]
+    return f"{indent}{node.id!r} {operations} {node.aggregator is not None} {type(node.body).__name__}"
+
+
+def _edge_line(edge: Edge, indent: str) -> str:
+    return f"{indent}{edge.source!r} > {edge.target!r} {edge.forward} {edge.forwarder is not None}"
+
+
+def _ends(edge: Edge) -> tuple[str, str]:
+    return edge.source, edge.target
+
+
+def _digest(lines: Iterator[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()[:24]
 
 
 def inner_dags(node: Node) -> Iterator[tuple[str, Dag]]:

@@ -69,6 +69,28 @@ def test_a_request_is_stopped_while_its_flow_cannot_be_defined(serve: Serve) -> 
     assert client.get("/flow/r1/state").body == b"STOPPED"
 
 
+def test_a_resume_is_refused_while_another_shape_of_the_flow_is_deployed(serve: Serve) -> None:
+    deployed = ["a", "b"]
+
+    def define(flow: Any, context: Any) -> None:
+        dag = flow.dag()
+        for name in deployed:
+            dag.node(name).modify(bytes.upper)
+        dag.edge("a", deployed[-1])
+
+    client = serve(FlowTester(define))
+    client.start(b"x", id="r1")
+    client.post("/flow/r1/pause")
+    deployed[-1] = "c"
+    reply, state = client.post("/flow/r1/resume"), client.get("/flow/r1/state").body
+    deployed[-1] = "b"
+    again = client.post("/flow/r1/resume")
+
+    assert (reply.status, state) == (409, b"PAUSED")
+    assert "Deploy the former definition and resume it" in reply.json["hint"]
+    assert (again.status, client.get("/flow/r1/state").body) == (200, b"RUNNING")
+
+
 def test_a_stopped_request_answers_409(serve: Serve, chain: FlowTester) -> None:
     client = serve(chain)
     client.start(b"x", id="r1")
