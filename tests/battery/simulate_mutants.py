@@ -119,7 +119,7 @@ MUTANTS: Mapping[str, Mutant] = {
         does=_trusts_leases,
         needs=_FREEZES,
         breaks=frozenset({"I3"}),
-        apart=frozenset({"slow"}),
+        apart=frozenset({"slow", "lag"}),
     ),
     "a callback that was refused and counts as delivered": Mutant(
         target=_ENGINE + "closing.Closing._send",
