@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -17,7 +18,10 @@ def make_private_folder(path: Path | str) -> None:
     if not folder.is_dir():
         if not folder.parent.is_dir():
             make_private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):  # made at this moment; it may also be removed again, as the next line tells
+            folder.mkdir(mode=0o700)
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
     above, own = folder.parent.stat(), folder.lstat()
     if above.st_mode & stat.S_ISVTX and (own.st_uid != os.getuid() or stat.S_ISLNK(own.st_mode)):
         raise PermissionError(f"{str(folder)!r} was made by somebody else in a folder that all users share")

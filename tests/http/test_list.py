@@ -161,7 +161,7 @@ def test_what_lies_outside_of_the_times_is_not_read(serve: Serve) -> None:
     times = [float(str(row["created"])) for row in tester.engine.requests(limit=500).rows]
     before, since = times[200], times[205]
     store.reset()
-    page = serve(tester).get(f"/flow?since={since:.6f}&before={before:.6f}&limit=6").json
+    page = serve(tester).get(f"/flow?since={since!r}&before={before!r}&limit=6").json
 
     assert [row["request_id"] for row in page["requests"]] == ["r298", "r297", "r296", "r295", "r294"]
     assert page["next"] is None
