@@ -11,38 +11,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import requests
+from serving import FLOW, serving
 
-from faasflow.cli.remote import REQUEST_ID, SIGNATURE, Remote, Signer, result_path
-from faasflow.config import HMAC_SECRET
-from faasflow.local import Gateway, load_stack
+from faasflow.cli.remote import REQUEST_ID, Remote, result_path
 
 LARGEST = 256_000
 PROGRESS = 60.0
 _HOP = {"host", "connection", "content-length", "transfer-encoding"}
-
-STACK = """
-version: 1.0
-provider:
-  name: openfaas
-functions:
-  workflow:
-    lang: faas-flow
-    handler: ./workflow
-    environment:
-      gateway: {gateway}
-      NODES: "{nodes}"
-      SECONDS: "{seconds}"
-"""
 
 HANDLER = '''
 import os
@@ -138,20 +121,13 @@ class CommunityQueue:
 def installation(nodes: int, seconds: float) -> Iterator[tuple[CommunityQueue, Remote]]:
     """The queue, and how to call the flow behind it."""
     queue = CommunityQueue()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "workflow").mkdir()
-        (folder / "stack.yml").write_text(STACK.format(gateway=queue.url, nodes=nodes, seconds=seconds))
-        (folder / "workflow" / "handler.py").write_text(HANDLER)
-        served = Gateway(load_stack(folder / "stack.yml"), state_dir=folder / "state", port=0)
-        queue.gateway = served.url
-        served.start()
+    environment = {"gateway": queue.url, "NODES": str(nodes), "SECONDS": str(seconds)}
+    with serving({"handler.py": HANDLER}, environment=environment) as (gateway, remote):
+        queue.gateway = gateway.url
         try:
-            key = (folder / "state" / "secrets" / HMAC_SECRET).read_bytes()
-            yield queue, Remote(served.url, signer=Signer(SIGNATURE, key))
+            yield queue, remote
         finally:
             queue.close()
-            served.stop(grace=2)
 
 
 def main() -> int:
@@ -169,13 +145,13 @@ def main() -> int:
     with installation(options.nodes, options.seconds) as (queue, remote):
         began = time.monotonic()
         until = began + 60 + options.patience * needed * options.seconds
-        left = [remote.call("workflow", body=b"x").headers[REQUEST_ID] for _ in range(options.requests)]
+        left = [remote.call(FLOW, body=b"x").headers[REQUEST_ID] for _ in range(options.requests)]
         shown, is_due = began, options.restart_after > 0
         while left and time.monotonic() < until:
             if is_due and queue.delivered >= options.restart_after:
                 queue.restart()
                 is_due = False
-            left = [id for id in left if remote.call("workflow", result_path(id), method="GET").status_code != 200]
+            left = [id for id in left if remote.call(FLOW, result_path(id), method="GET").status_code != 200]
             if time.monotonic() > shown + PROGRESS:
                 shown = time.monotonic()
                 say(f"{shown - began:.0f} s: {queue.put} put, {queue.delivered} delivered, {len(left)} requests left")

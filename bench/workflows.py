@@ -10,27 +10,17 @@ inputs. Prints one row a file: tasks, messages needed and put, their ratio, seco
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from faasflow.cli.remote import REQUEST_ID, SIGNATURE, Remote, Signer, result_path
-from faasflow.config import HMAC_SECRET
-from faasflow.local import Gateway, load_stack
+from serving import FLOW, serving
 
-STACK = """
-version: 1.0
-provider:
-  name: openfaas
-functions:
-  workflow:
-    lang: faas-flow
-    handler: ./workflow
-"""
+from faasflow.cli.remote import REQUEST_ID, Remote, result_path
 
 HANDLER = """
 import hashlib
@@ -42,16 +32,6 @@ TASKS = json.loads((Path(__file__).parent / "tasks.json").read_text())
 
 def result(name, inputs):
     return hashlib.sha256(json.dumps([name, inputs], sort_keys=True).encode()).hexdigest()
-
-
-def expected():
-    results = {}
-    pending = dict(TASKS)
-    while pending:
-        ready = [name for name, before in pending.items() if all(one in results for one in before)]
-        for name in ready:
-            results[name] = result(name, {one: results[one] for one in pending.pop(name)})
-    return {name: results[name] for name in ends()}
 
 
 def ends():
@@ -87,42 +67,42 @@ def define(flow, context):
 
 
 @contextmanager
-def gateway(tasks: str) -> Iterator[tuple[Remote, list[int], dict[str, str]]]:
-    """A gateway with the flow of `tasks`; how to call it, the messages put so far, and the result that is right."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "workflow").mkdir()
-        (folder / "stack.yml").write_text(STACK)
-        (folder / "workflow" / "handler.py").write_text(HANDLER)
-        (folder / "workflow" / "tasks.json").write_text(tasks)
-        namespace: dict[str, object] = {"__file__": str(folder / "workflow" / "handler.py")}
-        exec(HANDLER, namespace)
-        served = Gateway(load_stack(folder / "stack.yml"), state_dir=folder / "state", port=0)
-        put, count = served.queue.put, [0]
+def workflow(tasks: str) -> Iterator[tuple[Remote, list[int], dict[str, str]]]:
+    """The flow of `tasks`: how to call it, the messages put so far, and the result that is right."""
+    with serving({"handler.py": HANDLER, "tasks.json": tasks}) as (gateway, remote):
+        put, count = gateway.queue.put, [0]
 
         def counted(draft, **options):
             count[0] += 1
             return put(draft, **options)
 
-        served.queue.put = counted  # type: ignore[method-assign]
-        served.start()
-        try:
-            key = (folder / "state" / "secrets" / HMAC_SECRET).read_bytes()
-            yield Remote(served.url, signer=Signer(SIGNATURE, key)), count, namespace["expected"]()  # type: ignore[operator]
-        finally:
-            served.stop(grace=2)
+        gateway.queue.put = counted  # type: ignore[method-assign]
+        yield remote, count, expected(json.loads(tasks))
+
+
+def expected(tasks: dict[str, list[str]]) -> dict[str, str]:
+    """The results of the tasks that nothing waits for, computed one after the other."""
+    results: dict[str, str] = {}
+    while len(results) < len(tasks):
+        for name, before in tasks.items():
+            if name not in results and all(one in results for one in before):
+                inputs = {one: results[one] for one in before}
+                text = json.dumps([name, inputs], sort_keys=True)
+                results[name] = hashlib.sha256(text.encode()).hexdigest()
+    waited_for = {one for before in tasks.values() for one in before}
+    return {name: results[name] for name in tasks if name not in waited_for}
 
 
 def measure(path: Path, requests: int, patience: float) -> bool:
     """Run `requests` requests of one workflow at once and print its row; whether all results were right."""
     tasks = json.loads(path.read_text())
     needed = requests * (len(tasks) + 2)
-    with gateway(path.read_text()) as (remote, count, expected):
+    with workflow(path.read_text()) as (remote, count, right_result):
         began = time.monotonic()
-        ids = [remote.call("workflow", body=b"x").headers[REQUEST_ID] for _ in range(requests)]
+        ids = [remote.call(FLOW, body=b"x").headers[REQUEST_ID] for _ in range(requests)]
         results = [result_of(remote, id, began + patience) for id in ids]
         seconds = time.monotonic() - began
-    right = sum(found == expected for found in results)
+    right = sum(found == right_result for found in results)
     state = "right" if right == requests else f"{requests - right} WRONG"
     row = f"{path.stem:20} {requests:8} {len(tasks):6} {needed:7} {count[0]:7} {count[0] / needed:6.2f} {seconds:8.1f}"
     print(f"{row}  {state}", flush=True)
@@ -132,7 +112,7 @@ def measure(path: Path, requests: int, patience: float) -> bool:
 def result_of(remote: Remote, id: str, until: float) -> object:
     """The result of a request, once it has ended; `None` if it does not end in time or fails."""
     while time.monotonic() < until:
-        answer = remote.call("workflow", result_path(id), method="GET")
+        answer = remote.call(FLOW, result_path(id), method="GET")
         if answer.status_code == 200:
             return json.loads(answer.content)
         if answer.status_code >= 500 or answer.status_code == 404:
